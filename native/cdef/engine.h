@@ -1,0 +1,61 @@
+/* native/engine.h */
+struct shm_sampler;
+struct shm_sampler *shm_sampler_new(const struct llama_model *, int32_t, const char *, size_t);
+void shm_sampler_free(struct shm_sampler *);
+uint32_t shm_sampler_seed(const struct shm_sampler *);
+
+#define SHM_FINISH_NONE ...
+#define SHM_FINISH_EOG ...
+#define SHM_FINISH_STOP ...
+#define SHM_FINISH_LIMIT ...
+#define SHM_FINISH_CONTEXT ...
+#define SHM_FINISH_ERROR ...
+#define SHM_STEP_OK ...
+#define SHM_STEP_KV_FULL ...
+#define SHM_STEP_ABORTED ...
+
+struct shm_stepper;
+struct shm_row_params {
+    llama_seq_id seq_id;
+    int32_t max_tokens;
+    int32_t n_ctx;
+};
+struct shm_bite {
+    int32_t row;
+    int32_t n_tokens;
+};
+struct shm_row_event {
+    int32_t row;
+    int32_t token;
+    int32_t n_generated;
+    int32_t finish;
+    int32_t stop;
+    uint32_t text_offset;
+    uint32_t text_size;
+};
+struct shm_step_result {
+    const struct shm_row_event *events;
+    int32_t n_events;
+    const char *text;
+    size_t n_text;
+    int64_t decode_us;
+    int64_t sample_us;
+};
+struct shm_stepper *shm_stepper_new(struct llama_context *, int32_t);
+void shm_stepper_free(struct shm_stepper *);
+int shm_row_open(struct shm_stepper *, int32_t, const struct shm_row_params *, const llama_token *, int32_t,
+                 struct shm_sampler *, const char *, const int32_t *, int32_t);
+int shm_row_close(struct shm_stepper *, int32_t);
+int32_t shm_row_rewind(struct shm_stepper *, int32_t);
+int32_t shm_step(struct shm_stepper *, const struct shm_bite *, int32_t, struct shm_step_result *);
+
+struct shm_chat;
+struct shm_chat *shm_chat_new(const struct llama_model *, const char *);
+void shm_chat_free(struct shm_chat *);
+char *shm_chat_info(const struct shm_chat *);
+char *shm_chat_apply(const struct shm_chat *, const char *, size_t);
+
+struct shm_parser;
+struct shm_parser *shm_parser_new(const char *, size_t);
+void shm_parser_free(struct shm_parser *);
+char *shm_parser_feed(struct shm_parser *, const char *, size_t, bool);

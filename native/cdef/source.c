@@ -1,0 +1,4 @@
+#include "ggml-backend.h"
+#include "ggml.h"
+#include "llama.h"
+#include "shimmy.h"

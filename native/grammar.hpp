@@ -1,0 +1,12 @@
+// grammar: why a GBNF grammar cannot be used. llama.cpp prints that to stderr, out of reach of its log.
+#pragma once
+
+struct llama_vocab;
+
+namespace shm {
+
+// Throws std::invalid_argument with the reason and its line when the grammar does not parse, lacks `root`, or is so
+// deep that llama.cpp's recursion would overflow the stack. Any thread.
+void check_grammar(const llama_vocab * vocab, const char * grammar, const char * root);
+
+}  // namespace shm

@@ -1,0 +1,8 @@
+/* shimmy: the whole C ABI of native/, as the extension and the tests see it. */
+#ifndef SHIMMY_SHIMMY_H
+#define SHIMMY_SHIMMY_H
+
+#include "engine.h"
+#include "shim.h"
+
+#endif

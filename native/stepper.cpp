@@ -1,0 +1,298 @@
+// stepper: the rows of one context, and the step that feeds and samples them.
+//
+// A row is its tokens and how many of them its cells hold (n_past). The rest wait to be fed; there is no other
+// difference between taking in a prompt and generating. A row that has been fed all its tokens samples the next one,
+// which then waits. Rewinding a row (preemption) sets n_past to 0.
+//
+// Thread: the owner of the context, for all of it.
+#include "engine.h"
+#include "guard.hpp"
+#include "sampler.hpp"
+#include "text.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace {
+
+struct row {
+    llama_seq_id                 seq_id;
+    int32_t                      max_tokens;
+    int32_t                      n_ctx;
+    int32_t                      n_prompt;
+    int32_t                      n_past = 0;
+    std::vector<llama_token>     tokens;
+    std::unique_ptr<shm_sampler> sampler;
+    shm::output_text             text;
+
+    int32_t n_waiting() const { return static_cast<int32_t>(tokens.size()) - n_past; }
+
+    int32_t n_generated() const { return static_cast<int32_t>(tokens.size()) - n_prompt; }
+};
+
+// The arrays of a llama_batch, allocated once.
+class step_batch {
+  public:
+    explicit step_batch(int32_t capacity) : impl_(llama_batch_init(capacity, 0, 1)) {}
+
+    ~step_batch() { llama_batch_free(impl_); }
+
+    step_batch(const step_batch &)             = delete;
+    step_batch & operator=(const step_batch &) = delete;
+
+    void clear() { impl_.n_tokens = 0; }
+
+    void add(llama_token token, llama_pos pos, llama_seq_id seq_id, bool output) {
+        const int32_t i      = impl_.n_tokens++;
+        impl_.token[i]       = token;
+        impl_.pos[i]         = pos;
+        impl_.n_seq_id[i]    = 1;
+        impl_.seq_id[i][0]   = seq_id;
+        impl_.logits[i]      = output ? 1 : 0;
+    }
+
+    int32_t size() const { return impl_.n_tokens; }
+
+    const llama_batch & get() const { return impl_; }
+
+  private:
+    llama_batch impl_;
+};
+
+void require(bool condition, const char * message) {
+    if (!condition) {
+        throw std::invalid_argument(message);
+    }
+}
+
+}  // namespace
+
+struct shm_stepper {
+    shm_stepper(llama_context * ctx, int32_t n_rows) :
+        ctx(ctx),
+        vocab(llama_model_get_vocab(llama_get_model(ctx))),
+        memory(llama_get_memory(ctx)),
+        rows(static_cast<size_t>(n_rows)),
+        batch(static_cast<int32_t>(llama_n_batch(ctx))) {}
+
+    row & at(int32_t index) {
+        require(index >= 0 && index < static_cast<int32_t>(rows.size()), "row: out of range");
+        require(rows[index] != nullptr, "row: not open");
+        return *rows[index];
+    }
+
+    void    check(const shm_bite * plan, int32_t n_plan);
+    void    fill(const shm_bite * plan, int32_t n_plan);
+    void    undo(const shm_bite * plan, int32_t n_plan);
+    void    sample(row & row, int32_t index, int32_t i_batch);
+    void    append_piece(const row & row, llama_token token);
+    int32_t finish_of(row & row, llama_token token, shm_row_event & event);
+
+    llama_context *                   ctx;
+    const llama_vocab *               vocab;
+    llama_memory_t                    memory;
+    std::vector<std::unique_ptr<row>> rows;
+    step_batch                        batch;
+    std::vector<int32_t>              order;    // indexes into the plan, by sequence id
+    std::vector<int32_t>              outputs;  // batch index of each bite's last token, -1 where it samples nothing
+    std::vector<shm_row_event>        events;
+    std::string                       text;
+    std::string                       piece;
+};
+
+void shm_stepper::check(const shm_bite * plan, int32_t n_plan) {
+    int64_t n_tokens = 0;
+    for (int32_t i = 0; i < n_plan; i++) {
+        const row & row = at(plan[i].row);
+        require(plan[i].n_tokens > 0 && plan[i].n_tokens <= row.n_waiting(), "plan: a row has fewer tokens waiting");
+        for (int32_t j = 0; j < i; j++) {
+            require(plan[j].row != plan[i].row, "plan: a row is in it twice");
+        }
+        n_tokens += plan[i].n_tokens;
+    }
+    require(n_plan > 0, "plan: empty");
+    require(n_tokens <= static_cast<int64_t>(llama_n_batch(ctx)), "plan: more tokens than n_batch");
+}
+
+// Sorted by sequence id: llama.cpp then puts rows of several streams into one ubatch.
+void shm_stepper::fill(const shm_bite * plan, int32_t n_plan) {
+    order.resize(n_plan);
+    for (int32_t i = 0; i < n_plan; i++) {
+        order[i] = i;
+    }
+    std::sort(order.begin(), order.end(),
+              [&](int32_t a, int32_t b) { return rows[plan[a].row]->seq_id < rows[plan[b].row]->seq_id; });
+    outputs.assign(n_plan, -1);
+    batch.clear();
+    for (const int32_t i : order) {
+        const row & row  = *rows[plan[i].row];
+        const bool  last = plan[i].n_tokens == row.n_waiting();
+        for (int32_t k = 0; k < plan[i].n_tokens; k++) {
+            const int32_t pos = row.n_past + k;
+            batch.add(row.tokens[pos], pos, row.seq_id, last && k == plan[i].n_tokens - 1);
+        }
+        if (last) {
+            outputs[i] = batch.size() - 1;
+        }
+    }
+}
+
+// After a decode that stopped half-way: the cells beyond n_past belong to nobody.
+void shm_stepper::undo(const shm_bite * plan, int32_t n_plan) {
+    for (int32_t i = 0; i < n_plan; i++) {
+        const row & row = *rows[plan[i].row];
+        llama_memory_seq_rm(memory, row.seq_id, row.n_past, -1);
+    }
+}
+
+void shm_stepper::append_piece(const row & row, llama_token token) {
+    const bool special = row.sampler->preserved.count(token) > 0;
+    piece.resize(64);
+    int32_t n = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, special);
+    if (n < 0) {
+        piece.resize(static_cast<size_t>(-n));
+        n = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, special);
+    }
+    piece.resize(static_cast<size_t>(std::max(n, 0)));
+}
+
+// Puts the token's text out and says whether the row ends with it.
+int32_t shm_stepper::finish_of(row & row, llama_token token, shm_row_event & event) {
+    if (llama_vocab_is_eog(vocab, token)) {
+        return SHM_FINISH_EOG;
+    }
+    append_piece(row, token);
+    event.stop = row.text.add(piece, text);
+    if (event.stop >= 0) {
+        return SHM_FINISH_STOP;
+    }
+    if (row.max_tokens >= 0 && row.n_generated() >= row.max_tokens) {
+        return SHM_FINISH_LIMIT;
+    }
+    return static_cast<int32_t>(row.tokens.size()) >= row.n_ctx ? SHM_FINISH_CONTEXT : SHM_FINISH_NONE;
+}
+
+// A fault in here (a grammar that cannot go on, say) is this row's alone.
+void shm_stepper::sample(row & row, int32_t index, int32_t i_batch) {
+    shm_row_event event{};
+    event.row         = index;
+    event.stop        = -1;
+    event.token       = LLAMA_TOKEN_NULL;
+    event.text_offset = static_cast<uint32_t>(text.size());
+    try {
+        common_sampler * sampler = row.sampler->impl.get();
+        event.token              = common_sampler_sample(sampler, ctx, i_batch);
+        common_sampler_accept(sampler, event.token, /*is_generated=*/true);
+        row.tokens.push_back(event.token);
+        event.finish = finish_of(row, event.token, event);
+        if (event.finish != SHM_FINISH_NONE && event.finish != SHM_FINISH_STOP) {
+            row.text.flush(text);
+        }
+    } catch (const shm::abort_error &) {
+        throw;
+    } catch (const std::exception & error) {
+        text.resize(event.text_offset);
+        text += error.what();
+        event.finish = SHM_FINISH_ERROR;
+    }
+    event.n_generated = row.n_generated();
+    event.text_size   = static_cast<uint32_t>(text.size()) - event.text_offset;
+    events.push_back(event);
+}
+
+shm_stepper * shm_stepper_new(llama_context * ctx, int32_t n_rows) {
+    return shm::guarded<shm_stepper *>(nullptr, [&] {
+        require(n_rows > 0 && n_rows <= 256, "n_rows: must be between 1 and 256");
+        return new shm_stepper(ctx, n_rows);
+    });
+}
+
+void shm_stepper_free(shm_stepper * stepper) {
+    delete stepper;
+}
+
+int shm_row_open(shm_stepper * stepper, int32_t index, const shm_row_params * params, const llama_token * tokens,
+                 int32_t n_tokens, shm_sampler * sampler, const char * stops, const int32_t * stop_sizes,
+                 int32_t n_stops) {
+    std::unique_ptr<shm_sampler> owned(sampler);
+    return shm::guarded<int>(SHM_FAULT, [&] {
+        require(index >= 0 && index < static_cast<int32_t>(stepper->rows.size()), "row: out of range");
+        require(stepper->rows[index] == nullptr, "row: already open");
+        require(owned != nullptr, "sampler: missing");
+        require(params->seq_id >= 0 && params->seq_id < 256, "seq_id: must be between 0 and 255");
+        require(n_tokens > 0 && n_tokens < params->n_ctx, "tokens: none, or more than the context holds");
+        const int32_t n_vocab = llama_vocab_n_tokens(stepper->vocab);
+        for (int32_t i = 0; i < n_tokens; i++) {
+            require(tokens[i] >= 0 && tokens[i] < n_vocab, "tokens: a token is not in the vocabulary");
+        }
+        std::vector<std::string> words;
+        for (int32_t i = 0; i < n_stops; i++) {
+            require(stop_sizes[i] > 0, "stop: an empty string");
+            words.emplace_back(stops, static_cast<size_t>(stop_sizes[i]));
+            stops += stop_sizes[i];
+        }
+        owned->prime(tokens, static_cast<size_t>(n_tokens));
+        stepper->rows[index].reset(new row{ params->seq_id, params->max_tokens, params->n_ctx, n_tokens, 0,
+                                            std::vector<llama_token>(tokens, tokens + n_tokens), std::move(owned),
+                                            shm::output_text(std::move(words)) });
+        return 0;
+    });
+}
+
+int shm_row_close(shm_stepper * stepper, int32_t index) {
+    return shm::guarded<int>(SHM_FAULT, [&] {
+        llama_memory_seq_rm(stepper->memory, stepper->at(index).seq_id, -1, -1);
+        stepper->rows[index].reset();
+        return 0;
+    });
+}
+
+int32_t shm_row_rewind(shm_stepper * stepper, int32_t index) {
+    return shm::guarded<int32_t>(SHM_FAULT, [&] {
+        row & row = stepper->at(index);
+        llama_memory_seq_rm(stepper->memory, row.seq_id, -1, -1);
+        row.n_past = 0;
+        return row.n_waiting();
+    });
+}
+
+int32_t shm_step(shm_stepper * stepper, const shm_bite * plan, int32_t n_plan, shm_step_result * result) {
+    return shm::guarded<int32_t>(SHM_FAULT, [&]() -> int32_t {
+        *result = {};
+        stepper->check(plan, n_plan);
+        stepper->fill(plan, n_plan);
+        const int64_t t_start = llama_time_us();
+        const int32_t code    = llama_decode(stepper->ctx, stepper->batch.get());
+        if (code == 1) {
+            return SHM_STEP_KV_FULL;
+        }
+        if (code != 0) {
+            stepper->undo(plan, n_plan);
+            if (code == 2) {
+                return SHM_STEP_ABORTED;
+            }
+            throw std::runtime_error("llama_decode returned " + std::to_string(code));
+        }
+        llama_synchronize(stepper->ctx);
+        const int64_t t_decoded = llama_time_us();
+        stepper->events.clear();
+        stepper->text.clear();
+        for (int32_t i = 0; i < n_plan; i++) {
+            stepper->rows[plan[i].row]->n_past += plan[i].n_tokens;
+        }
+        for (int32_t i = 0; i < n_plan; i++) {
+            if (stepper->outputs[i] >= 0) {
+                stepper->sample(*stepper->rows[plan[i].row], plan[i].row, stepper->outputs[i]);
+            }
+        }
+        result->events    = stepper->events.data();
+        result->n_events  = static_cast<int32_t>(stepper->events.size());
+        result->text      = stepper->text.data();
+        result->n_text    = stepper->text.size();
+        result->decode_us = t_decoded - t_start;
+        result->sample_us = llama_time_us() - t_decoded;
+        return SHM_STEP_OK;
+    });
+}

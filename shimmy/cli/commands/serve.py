@@ -1,0 +1,156 @@
+"""`shimmy serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from shimmy.cli.engine_flags import engine_flags, engine_options
+from shimmy.cli.flags import GlobalFlags, global_flags
+from shimmy.config import ServerConfig
+from shimmy.engine.types.options import MAX_PARALLEL, EngineOptions
+from shimmy.errors import EngineClosedError, ShimmyError
+from shimmy.models.registry import Registry
+from shimmy.server.bind import DEFAULT_PORT, LOOPBACK
+
+if TYPE_CHECKING:
+    from shimmy.cli.banner import Banner
+    from shimmy.models.pool import Pool
+
+
+@click.command(name="serve")
+@global_flags("model_dirs", "gpu_backend", "moe")
+@click.option(
+    "--bind",
+    metavar="auto|HOST:PORT",
+    help="Where to listen; auto is SHIMMY_BIND_ADDRESS or the first free port from 11435.",
+)
+@click.option("--host", metavar="H", help="Where to listen: the address.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="P", help="Where to listen: the port."
+)
+@click.option(
+    "-m",
+    "--model",
+    "--model-path",
+    "model_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Model to serve first.",
+)
+@click.option("-a", "--alias", metavar="NAME", help="Name under which the model is served.")
+@click.option(
+    "-np",
+    "--parallel",
+    "n_parallel",
+    type=click.IntRange(1, MAX_PARALLEL),
+    metavar="N",
+    help="Requests that run at once.",
+)
+@engine_flags
+@click.option(
+    "--api-key", "api_keys", multiple=True, metavar="KEY", help="Ask for a key; may be repeated."
+)
+@click.option(
+    "--cors-origin",
+    "cors_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Web origin that may call; may be repeated.",
+)
+@click.option("-v", "--verbose", count=True, help="Log more, llama.cpp's lines too; -vv: all.")
+def command(
+    flags: GlobalFlags,
+    *,
+    bind: str | None,
+    host: str | None,
+    port: int | None,
+    model_path: Path | None,
+    alias: str | None,
+    n_parallel: int | None,
+    engine: dict[str, object],
+    api_keys: tuple[str, ...],
+    cors_origins: tuple[str, ...],
+    verbose: int,
+) -> None:
+    """Serve models over HTTP until SIGTERM or Ctrl-C."""
+    from shimmy.cli.models import registry
+
+    _log(verbose)
+    levels = ("warning", "info", "debug")
+    options = engine_options(
+        flags, engine, n_parallel=n_parallel, log_level=levels[min(verbose, 2)]
+    )
+    models = registry(flags, model_path=model_path, alias=alias)
+    config = ServerConfig.from_environment()
+    if api_keys:
+        config = replace(config, api_keys=api_keys)
+    if cors_origins:
+        config = replace(config, cors_origins=cors_origins)
+    spec = _spec(bind, host, port)
+    asyncio.run(_serve(models, options, config, spec, strict=model_path is not None))
+
+
+async def _serve(
+    models: Registry, options: EngineOptions, config: ServerConfig, spec: str, *, strict: bool
+) -> None:
+    """Serve until a signal; with `strict`, no longer than the first load fails."""
+    from shimmy import __version__
+    from shimmy.cli.banner import Banner
+    from shimmy.cli.console import stdout
+    from shimmy.cli.models import default
+    from shimmy.models.pool import Pool
+    from shimmy.server import bind, make_app, serve
+
+    entry = default(models)
+    sock = bind(spec)
+    pool = Pool(models, options)
+    banner = Banner(stdout(), sock.getsockname()[:2])
+    banner.opening(__version__, entry, len(models.entries()))
+    serving = asyncio.create_task(serve(make_app(pool, config), sock, config))
+    announcing = asyncio.create_task(_announce(banner, pool))
+    try:
+        await asyncio.wait({serving, announcing}, return_when=asyncio.FIRST_COMPLETED)
+        if announcing.done() and (error := announcing.exception()) is not None:
+            if strict or not isinstance(error, ShimmyError):
+                raise error
+            click.echo(f"error: {error}", err=True)
+        await serving
+    finally:
+        for task in (serving, announcing):
+            task.cancel()
+        await asyncio.gather(serving, announcing, return_exceptions=True)
+
+
+async def _announce(banner: Banner, pool: Pool) -> None:
+    """Follow the first load and say when requests can be answered."""
+    # the application starts the pool too, whichever comes first
+    await pool.start()
+    if pool.current is not None:
+        with contextlib.suppress(EngineClosedError):  # a signal came first
+            banner.ready(await banner.loading(pool.current))
+
+
+def _spec(bind: str | None, host: str | None, port: int | None) -> str:
+    """Join --host and --port into what --bind takes."""
+    if host is None and port is None:
+        return bind or "auto"
+    if bind is not None:
+        raise click.UsageError("--bind cannot be used with --host or --port")
+    host = host or LOOPBACK
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return f"{host}:{DEFAULT_PORT if port is None else port}"
+
+
+def _log(verbose: int) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("shimmy").setLevel(logging.DEBUG if verbose else logging.INFO)

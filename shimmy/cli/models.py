@@ -1,0 +1,46 @@
+"""What commands that take a model have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shimmy.cli.flags import GlobalFlags
+from shimmy.errors import ConfigError
+from shimmy.models.discovery import search_roots
+from shimmy.models.entry import ModelEntry
+from shimmy.models.registry import Registry, register
+
+
+def registry(
+    flags: GlobalFlags, *, model_path: Path | None = None, alias: str | None = None
+) -> Registry:
+    """Return the registry that the flags describe."""
+    return Registry.standard(
+        model_path=model_path, roots=search_roots(flags.model_dirs), alias=alias
+    )
+
+
+def find(flags: GlobalFlags, name: str | None) -> ModelEntry:
+    """Return the model called `name`, or the file `name`; None is the default model.
+
+    A file is taken if the text looks like a path or no model has that name.
+    """
+    if name is not None and (name.lower().endswith(".gguf") or "/" in name or "\\" in name):
+        path = Path(name).expanduser()
+        if path.exists():
+            return register(path)
+    models = registry(flags)
+    return models.resolve(name) if name else default(models)
+
+
+def default(models: Registry) -> ModelEntry:
+    """Return the default model.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not models.entries():
+        raise ConfigError(
+            "there is no model: put a .gguf file into ./models, or give the path of one"
+        )
+    return models.resolve(None)

@@ -1,0 +1,334 @@
+"""The public engine: one model, its worker, and the requests in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from enum import StrEnum
+from typing import TYPE_CHECKING, Self
+
+from shimmy.engine.backoff import Backoff
+from shimmy.engine.generation import Generation
+from shimmy.engine.process import ProcessTransport
+from shimmy.engine.solo import SoloTransport
+from shimmy.engine.types.event import Event, Failed, Finished
+from shimmy.engine.types.frame import (
+    CallFailed,
+    Cancel,
+    Died,
+    Load,
+    LoadFailed,
+    Loading,
+    Ready,
+    Report,
+    Step,
+    Submit,
+    Tokenize,
+    Tokens,
+)
+from shimmy.engine.types.options import EngineOptions
+from shimmy.errors import EngineClosedError, EngineDeadError, ModelLoadError, ShimmyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from shimmy.engine.transport import Transport
+    from shimmy.engine.types.info import ModelInfo
+    from shimmy.engine.types.request import GenerateRequest
+
+
+class EngineState(StrEnum):
+    """Where an engine is in its life."""
+
+    NEW = "new"
+    LOADING = "loading"
+    READY = "ready"
+    RESTARTING = "restarting"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+class Engine:
+    """Generates from one model. All methods belong to the thread of one event loop.
+
+    `async with Engine.solo("model.gguf") as engine:` loads in this process; `Engine.child` keeps
+    the model in a worker process that is restarted when it dies.
+    """
+
+    def __init__(self, options: EngineOptions, connect: Callable[[], Transport]) -> None:
+        """`connect` makes a transport to a fresh worker; `solo` and `child` bring theirs."""
+        self.options = options
+        self._connect = connect
+        self._transport: Transport | None = None
+        self._state = EngineState.NEW
+        self._info: ModelInfo | None = None
+        self._progress = 0.0
+        self._failure: ShimmyError | None = None
+        self._settled = asyncio.Event()
+        self._ids = itertools.count(1)
+        self._generations: dict[int, Generation] = {}
+        self._held: dict[int, GenerateRequest] = {}
+        self._calls: dict[int, asyncio.Future[list[int]]] = {}
+        self._backoff = Backoff()
+        self._restarts = 0
+        self._restarting: asyncio.Task[None] | None = None
+
+    @classmethod
+    def solo(cls, model: str | os.PathLike[str] | EngineOptions) -> Engine:
+        """Return an engine whose worker is a thread of this process."""
+        return cls(_options(model), SoloTransport)
+
+    @classmethod
+    def child(cls, model: str | os.PathLike[str] | EngineOptions) -> Engine:
+        """Return an engine with a supervised worker process."""
+        return cls(_options(model), ProcessTransport)
+
+    @property
+    def state(self) -> EngineState:
+        """Where the engine is in its life."""
+        return self._state
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """The loaded model; None before it was ready."""
+        return self._info
+
+    @property
+    def progress(self) -> float:
+        """Load progress, 0 to 1."""
+        return self._progress
+
+    @property
+    def failure(self) -> ShimmyError | None:
+        """Why the engine is FAILED."""
+        return self._failure
+
+    @property
+    def n_active(self) -> int:
+        """Requests in flight."""
+        return len(self._generations)
+
+    @property
+    def restarts(self) -> int:
+        """How often the worker was replaced."""
+        return self._restarts
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The worker's process id, if it has one and lives."""
+        return self._transport.pid if self._transport is not None else None
+
+    async def start(self) -> None:
+        """Begin to load; returns before the model is there."""
+        if self._state is EngineState.NEW:
+            self._state = EngineState.LOADING
+            await self._launch()
+
+    async def ready(self) -> ModelInfo:
+        """Wait for the model.
+
+        Raises:
+            ModelLoadError: it could not be loaded (or another `ShimmyError` that says why).
+            EngineClosedError: the engine was closed.
+        """
+        while True:
+            await self._settled.wait()
+            if self._state is EngineState.READY and self._info is not None:
+                return self._info
+            if self._state in (EngineState.FAILED, EngineState.CLOSED):
+                raise self._end_error()
+
+    def generate(self, request: GenerateRequest) -> Generation:
+        """Start a request; it waits for the model if that is still being loaded.
+
+        Raises:
+            InvalidRequestError: a field of the request is out of its range.
+            EngineClosedError, ModelLoadError: this engine will not answer any more.
+        """
+        request.check()
+        if self._state in (EngineState.FAILED, EngineState.CLOSED):
+            raise self._end_error()
+        request_id = next(self._ids)
+        generation = Generation(lambda: self._cancel(request_id))
+        self._generations[request_id] = generation
+        if self._state is EngineState.READY:
+            self._send(Submit(request_id, request))
+        else:
+            self._held[request_id] = request
+        return generation
+
+    async def tokenize(
+        self, text: str, *, add_special: bool = True, parse_special: bool = True
+    ) -> list[int]:
+        """Return the tokens of `text`; waits for the model."""
+        await self.ready()
+        call_id = next(self._ids)
+        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        self._calls[call_id] = future
+        try:
+            self._send(Tokenize(call_id, text, add_special, parse_special))
+            return await future
+        finally:
+            del self._calls[call_id]
+
+    async def close(self) -> None:
+        """End the worker; requests in flight fail with `EngineClosedError`. Idempotent."""
+        if self._state is EngineState.CLOSED:
+            return
+        self._state = EngineState.CLOSED
+        self._settled.set()
+        self._fail_requests(EngineClosedError("the engine was closed"), held=True)
+        if self._restarting is not None:
+            self._restarting.cancel()
+        if self._transport is not None:
+            await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        """Load the model."""
+        await self.start()
+        try:
+            await self.ready()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the engine."""
+        await self.close()
+
+    def on_report(self, report: Report) -> None:
+        """Take a report from the worker."""
+        match report:
+            case Step(events):
+                self._on_step(events)
+            case Loading(progress):
+                self._progress = progress
+            case Ready(info):
+                self._on_ready(info)
+            case LoadFailed(failure) | Died(failure) if self._state is not EngineState.READY:
+                self._fail(failure.error())
+            case Died(failure):
+                self._restart(f"stopped ({failure.message})")
+            case Tokens(call_id) | CallFailed(call_id):
+                self._on_answer(call_id, report)
+
+    def on_end(self, reason: str) -> None:
+        """Take word of the worker's end."""
+        if self._state is EngineState.READY:
+            self._restart(reason)
+        elif self._state is EngineState.LOADING:
+            self._fail(
+                ModelLoadError(f"the worker {reason} while loading {self.options.model_path}")
+            )
+        elif self._state is EngineState.RESTARTING and self._restarting is None:
+            self._restart(reason)
+
+    def _on_step(self, events: list[tuple[int, Event]]) -> None:
+        for request_id, event in events:
+            if (generation := self._generations.get(request_id)) is None:
+                continue
+            if isinstance(event, Finished | Failed):
+                del self._generations[request_id]
+                self._backoff.worked()
+            generation.put(event)
+
+    def _on_answer(self, call_id: int, report: Tokens | CallFailed) -> None:
+        future = self._calls.get(call_id)
+        if future is None or future.done():
+            return
+        if isinstance(report, Tokens):
+            future.set_result(report.tokens)
+        else:
+            future.set_exception(report.failure.error())
+
+    def _on_ready(self, info: ModelInfo) -> None:
+        if self._state is EngineState.CLOSED:
+            return
+        self._info = info
+        self._progress = 1.0
+        self._state = EngineState.READY
+        self._settled.set()
+        held, self._held = self._held, {}
+        for request_id, request in held.items():
+            self._send(Submit(request_id, request))
+
+    def _restart(self, reason: str) -> None:
+        """Replace a worker that had been ready: what was in flight fails at once."""
+        self._state = EngineState.RESTARTING
+        self._settled.clear()
+        self._fail_requests(
+            EngineDeadError(f"the worker {reason} while this request ran: send it again"),
+            held=False,
+        )
+        self._restarts += 1
+        self._restarting = asyncio.get_running_loop().create_task(self._relaunch())
+
+    async def _relaunch(self) -> None:
+        await asyncio.sleep(self._backoff.next_delay())
+        if self._transport is not None:
+            await self._transport.close()
+        self._restarting = None
+        await self._launch()
+
+    async def _launch(self) -> None:
+        transport = self._connect()
+        self._transport = transport
+        self._progress = 0.0
+        try:
+            await transport.start(self)
+        except Exception as error:  # noqa: BLE001  a missing library, no more processes
+            self._fail(ModelLoadError(f"the worker could not be started: {error}"))
+            return
+        transport.send(Load(self.options))
+
+    def _fail(self, error: ShimmyError) -> None:
+        """Give up: the model cannot be loaded."""
+        if self._state is EngineState.CLOSED:
+            return
+        self._state = EngineState.FAILED
+        self._failure = error
+        self._settled.set()
+        self._fail_requests(error, held=True)
+
+    def _fail_requests(self, error: ShimmyError, *, held: bool) -> None:
+        """End all requests in flight; those held back for a coming worker only with `held`."""
+        failure = Failed.of(error)
+        for request_id, generation in list(self._generations.items()):
+            if held or request_id not in self._held:
+                del self._generations[request_id]
+                generation.put(failure)
+        if held:
+            self._held.clear()
+        for future in self._calls.values():
+            if not future.done():
+                future.set_exception(error)
+
+    def _cancel(self, request_id: int) -> None:
+        """Forget a request whose reader has left."""
+        if self._generations.pop(request_id, None) is None:
+            return
+        if self._held.pop(request_id, None) is None:
+            self._send(Cancel(request_id))
+
+    def _send(self, command: Submit | Cancel | Tokenize) -> None:
+        if self._transport is not None:
+            self._transport.send(command)
+
+    def _end_error(self) -> ShimmyError:
+        if self._failure is not None:
+            return self._failure
+        return EngineClosedError("the engine was closed")
+
+
+def _options(model: str | os.PathLike[str] | EngineOptions) -> EngineOptions:
+    if isinstance(model, EngineOptions):
+        return model
+    return EngineOptions(model_path=os.fspath(model))

@@ -1,0 +1,81 @@
+"""A running request as its reader sees it: an async iterator that cancels when it is left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Self
+
+from shimmy.engine.types.event import Accepted, Delta, Event, Failed, Finished
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+
+class Generation:
+    """Events of one request: `Accepted`, then `Delta`s, then `Finished`; errors are raised.
+
+    Use it as `async with engine.generate(request) as generation: async for event in generation`.
+    Leaving the block early cancels the request in the worker. One reader, on the loop's thread.
+    """
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        """`cancel` tells the engine that nobody reads any more; called at most once."""
+        self._cancel = cancel
+        self._events: deque[Event] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._done = False
+
+    @property
+    def n_queued(self) -> int:
+        """Events that can be taken without waiting."""
+        return len(self._events)
+
+    def __aiter__(self) -> Self:
+        """Return self."""
+        return self
+
+    async def __anext__(self) -> Accepted | Delta | Finished:
+        """Return the next event; raise the request's error, or stop after `Finished`."""
+        while not self._events:
+            if self._done:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        event = self._events.popleft()
+        if isinstance(event, Failed):
+            raise event.error()
+        return event
+
+    async def __aenter__(self) -> Self:
+        """Return self."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Cancel the request if it still runs."""
+        self.close()
+
+    def close(self) -> None:
+        """Cancel the request if it still runs; idempotent."""
+        if not self._done:
+            self._done = True
+            self._cancel()
+
+    def put(self, event: Event) -> None:
+        """Hand over an event. Thread: the loop's."""
+        if self._done:
+            return
+        self._events.append(event)
+        if isinstance(event, Finished | Failed):
+            self._done = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

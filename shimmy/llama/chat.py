@@ -1,0 +1,123 @@
+"""Chat templates and output parsers: llama.cpp's `common/chat`, without any per-model Python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from shimmy.llama._ffi import ffi, lib, raise_fault, take_text
+from shimmy.llama.handle import Handle
+
+if TYPE_CHECKING:
+    from shimmy.llama.model import Model
+
+
+class TemplateInfo(msgspec.Struct, frozen=True):
+    """What a template is and can; `explicit` is False when a built-in ChatML stands in for it."""
+
+    source: str
+    explicit: bool
+    enable_thinking: bool
+    caps: dict[str, bool]
+
+
+class Rendered(msgspec.Struct, frozen=True):
+    """A conversation as the model reads it, and how its answer is to be sampled and parsed.
+
+    `sampler` holds JSON fields for `RowSampler`; `parser` configures an `OutputParser`; it is
+    JSON's null when the output is the content as it stands.
+    """
+
+    prompt: str
+    sampler: dict[str, msgspec.Raw]
+    stop: list[str]
+    parser: msgspec.Raw
+
+
+class ChatTemplate(Handle):
+    """A parsed template. Immutable: any thread may render with it."""
+
+    def __init__(self, model: Model, source: str | None = None) -> None:
+        """Parse the model's own template, or `source` (Jinja, or a name llama.cpp knows).
+
+        Raises:
+            LlamaError: the template does not parse.
+        """
+        text = ffi.NULL if source is None else source.encode()
+        ptr = lib.shm_chat_new(model.ptr, text)
+        if ptr == ffi.NULL:
+            raise_fault("parsing the chat template")
+        super().__init__(ptr, lib.shm_chat_free, model)
+
+    def info(self) -> TemplateInfo:
+        """Return what the template is and can."""
+        return _info.decode(take_text(lib.shm_chat_info(self.ptr), "reading the template"))
+
+    def render(self, conversation: bytes) -> Rendered:
+        """Render `conversation`: JSON with messages and tools in OpenAI's form.
+
+        Raises:
+            LlamaError: the template refused the messages, or the schema could not be used.
+        """
+        reply = lib.shm_chat_apply(self.ptr, conversation, len(conversation))
+        return _rendered.decode(take_text(reply, "rendering the conversation"))
+
+
+class CallPiece(msgspec.Struct, frozen=True):
+    """A piece of tool call number `index`; `id` and `name` come with its first piece."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class Pieces(msgspec.Struct, frozen=True):
+    """What a feed added to the message."""
+
+    content: str
+    reasoning: str
+    calls: list[CallPiece]
+
+
+class _Diff(msgspec.Struct, frozen=True):
+    """One entry of shm_parser_feed's answer."""
+
+    content: str = ""
+    reasoning: str = ""
+    index: int = -1
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class OutputParser(Handle):
+    """Splits one answer into content, reasoning and tool calls. Thread: one at a time."""
+
+    def __init__(self, config: bytes) -> None:
+        """`config` is the `parser` of a `Rendered`."""
+        ptr = lib.shm_parser_new(config, len(config))
+        if ptr == ffi.NULL:
+            raise_fault("making the output parser")
+        super().__init__(ptr, lib.shm_parser_free)
+
+    def feed(self, text: str, *, final: bool) -> Pieces:
+        """Add text and return what is new; what does not parse comes as content."""
+        data = text.encode()
+        reply = lib.shm_parser_feed(self.ptr, data, len(data), final)
+        diffs = _diffs.decode(take_text(reply, "parsing the output"))
+        return Pieces(
+            content="".join(diff.content for diff in diffs),
+            reasoning="".join(diff.reasoning for diff in diffs),
+            calls=[
+                CallPiece(diff.index, diff.id, diff.name, diff.arguments)
+                for diff in diffs
+                if diff.index >= 0
+            ],
+        )
+
+
+_info = msgspec.json.Decoder(TemplateInfo)
+_rendered = msgspec.json.Decoder(Rendered)
+_diffs = msgspec.json.Decoder(list[_Diff])

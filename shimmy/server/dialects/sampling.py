@@ -1,0 +1,106 @@
+"""Sampling fields that all generating endpoints take: OpenAI's, and llama.cpp's by its names."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from shimmy.engine.types.sampling import SamplingParams
+from shimmy.errors import InvalidRequestError
+from shimmy.server.dialects.fields import MAX_INT, unsupported
+from shimmy.server.errors import FieldError
+
+
+class SamplingFields(msgspec.Struct, kw_only=True):
+    """The fields as they stand in a body. Null is the same as absent."""
+
+    seed: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    typ_p: float | None = None
+    top_n_sigma: float | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    dynatemp_range: float | None = None
+    dynatemp_exponent: float | None = None
+    repeat_last_n: int | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
+    dry_sequence_breakers: list[str] | None = None
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
+    adaptive_target: float | None = None
+    adaptive_decay: float | None = None
+    min_keep: int | None = None
+    samplers: list[str] | None = None
+    logit_bias: dict[str, float | bool] | None = None
+    ignore_eos: bool | None = None
+    grammar: str | None = None
+    cache_prompt: bool | None = None
+
+
+# These need more than their name in the engine.
+_TRANSLATED = {"seed", "typical_p", "typ_p", "logit_bias", "cache_prompt"}
+_SAME = tuple(name for name in SamplingFields.__struct_fields__ if name not in _TRANSLATED)
+
+
+def sampling_of(body: SamplingFields) -> SamplingParams:
+    """Return the engine's parameters, checked.
+
+    Raises:
+        InvalidRequestError: a value is out of its range; `param` is the field's name in the body.
+    """
+    if body.cache_prompt is False:
+        raise unsupported("cache_prompt", "cannot be switched off here yet; leave it out")
+    values: dict[str, Any] = {
+        name: value for name in _SAME if (value := getattr(body, name)) is not None
+    }
+    values["seed"] = _seed(body.seed)
+    values["typ_p"] = body.typ_p if body.typical_p is None else body.typical_p
+    values["logit_bias"] = _logit_bias(body.logit_bias or {})
+    params = SamplingParams(**values)
+    try:
+        params.check()
+    except InvalidRequestError as error:
+        if error.param == "typ_p" and body.typical_p is not None:
+            message = error.message.replace("typ_p", "typical_p", 1)
+            raise InvalidRequestError(message, param="typical_p") from error
+        raise
+    return params
+
+
+def _seed(seed: int | None) -> int | None:
+    """Fold OpenAI's 64-bit seeds into llama.cpp's 32 bits; its -1 asks for a random one."""
+    if seed is None or seed == -1:
+        return None
+    if -(2**63) <= seed < 2**63:
+        # 2**32 - 1 is llama.cpp's mark for "random" and is never reached
+        return seed % (2**32 - 1)
+    return seed
+
+
+def _logit_bias(biases: dict[str, float | bool]) -> dict[int, float]:
+    """Read the token ids; llama.cpp's `false` bans a token."""
+    found: dict[int, float] = {}
+    for key, bias in biases.items():
+        if not (key.isascii() and key.isdigit()) or len(key) > 10 or int(key) > MAX_INT:
+            raise _bad_bias(f"maps token ids to numbers, {key[:40]!r} is no token id")
+        if bias is True:
+            raise _bad_bias("takes a number, or false to ban a token, got true")
+        found[int(key)] = -math.inf if bias is False else float(bias)
+    return found
+
+
+def _bad_bias(rule: str) -> FieldError:
+    return FieldError(f"logit_bias {rule}", param="logit_bias", code="invalid_value")

@@ -1,0 +1,119 @@
+"""Server-sent events: their bytes, and one open stream of them.
+
+An event is `data: `, one line, and an empty line. JSON never holds a raw line end, so one line is
+always enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+DONE = b"data: [DONE]\n\n"
+COMMENT = b": keep-alive\n\n"
+
+HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache",
+    # nginx would otherwise hold events back until its buffer is full
+    "X-Accel-Buffering": "no",
+}
+
+
+def event(payload: bytes) -> bytes:
+    """Frame one JSON text."""
+    return b"data: %b\n\n" % payload
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection, or reads no more."""
+
+
+class EventStream:
+    """A response that is being streamed; entering it sends the headers.
+
+    One task per stream, not per token, watches the clock: it writes a comment after `keep_alive`
+    seconds of silence, and drops a client that has not read for `write_timeout` seconds.
+    """
+
+    def __init__(self, request: web.Request, *, keep_alive: float, write_timeout: float) -> None:
+        """Answer `request`; times in seconds, 0 for never."""
+        self.response = web.StreamResponse(headers=HEADERS)
+        self._request = request
+        self._keep_alive = keep_alive or float("inf")
+        self._write_timeout = write_timeout or float("inf")
+        self._loop = asyncio.get_running_loop()
+        self._quiet_since = self._loop.time()
+        self._blocked_since: float | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Send the headers and start the clock."""
+        try:
+            await self.response.prepare(self._request)
+        except ConnectionError as error:
+            raise ClientGoneError from error
+        self._watcher = self._loop.create_task(self._watch())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the clock. The end of the body is aiohttp's to write."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    async def send(self, data: bytes) -> None:
+        """Write events, and wait while the client is too slow to take them.
+
+        Raises:
+            ClientGoneError: nobody is there to read.
+        """
+        if not data:
+            return
+        self._blocked_since = self._loop.time()
+        try:
+            await self.response.write(data)
+        except ConnectionError as error:
+            raise ClientGoneError from error
+        self._blocked_since = None
+        self._quiet_since = self._loop.time()
+
+    async def _watch(self) -> None:
+        while True:
+            if self._blocked_since is not None:
+                due = self._blocked_since + self._write_timeout
+            else:
+                due = self._quiet_since + self._keep_alive
+            # a send may begin at any time, and its timeout may be the shorter of the two
+            wait = min(due - self._loop.time(), self._keep_alive, self._write_timeout)
+            if wait > 0:
+                await asyncio.sleep(min(wait, 3600.0))
+            elif self._blocked_since is not None:
+                self._drop()
+                return
+            else:
+                await self._comment()
+
+    async def _comment(self) -> None:
+        limit = None if self._write_timeout == float("inf") else self._write_timeout
+        try:
+            async with asyncio.timeout(limit):
+                await self.send(COMMENT)
+        except TimeoutError:
+            self._drop()
+        except ClientGoneError:
+            # the handler finds out by itself; nothing is left to watch
+            self._keep_alive = float("inf")
+
+    def _drop(self) -> None:
+        """Cut the connection: aiohttp then cancels the handler, which ends the generation."""
+        transport = self._request.transport
+        if transport is not None:
+            transport.abort()

@@ -1,0 +1,40 @@
+"""llama.cpp's log lines, handed to Python's logging as `shimmy.llama`."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from shimmy.llama import log
+from shimmy.llama.log import LogLevel, LogLine, LogPump
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LEVELS = {
+    "error": LogLevel.ERROR,
+    "warning": LogLevel.WARN,
+    "info": LogLevel.INFO,
+    "debug": LogLevel.DEBUG,
+}
+_PYTHON_LEVELS = {
+    LogLevel.ERROR: logging.ERROR,
+    LogLevel.WARN: logging.WARNING,
+    LogLevel.INFO: logging.INFO,
+    LogLevel.DEBUG: logging.DEBUG,
+}
+
+_logger = logging.getLogger("shimmy.llama")
+
+
+@contextmanager
+def forward_logs(level: str) -> Iterator[None]:
+    """Pump lines of `level` and above into logging while the block runs."""
+    log.set_level(_LEVELS.get(level, LogLevel.WARN))
+    with LogPump(_forward):
+        yield
+
+
+def _forward(line: LogLine) -> None:
+    _logger.log(_PYTHON_LEVELS.get(line.level, logging.INFO), "%s", line.text)

@@ -1,0 +1,182 @@
+"""The engine loop: take commands, plan, run, commit. One thread owns it and the context behind it."""
+
+from __future__ import annotations
+
+import queue
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shimmy.engine.types.event import Event, Failed
+from shimmy.engine.types.frame import Report, Step
+from shimmy.errors import EngineClosedError, ShimmyError
+from shimmy.llama.stepper import Finish, RowEvent, StepCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shimmy.worker.runner import Runner
+    from shimmy.worker.scheduler import Scheduler
+    from shimmy.worker.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class _Add:
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancel:
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    pass
+
+
+class Loop:
+    """Runs tasks until told to stop. `add`, `cancel` and `stop` may be called from any thread."""
+
+    def __init__(
+        self, scheduler: Scheduler, runner: Runner, emit: Callable[[Report], None]
+    ) -> None:
+        """`emit` gets one `Step` for each engine step that has something to say."""
+        self._scheduler = scheduler
+        self._runner = runner
+        self._emit = emit
+        self._inbox: queue.SimpleQueue[_Add | _Cancel | _Stop] = queue.SimpleQueue()
+        self._tasks: dict[int, Task] = {}
+        self._by_slot: dict[int, Task] = {}
+        self._out: list[tuple[int, Event]] = []
+        self._stopping = False
+
+    def add(self, task: Task) -> None:
+        """Queue a prepared task; it joins between two steps."""
+        self._inbox.put(_Add(task))
+
+    def cancel(self, request_id: int) -> None:
+        """Give a task up before the next step; unknown ids are ignored."""
+        self._inbox.put(_Cancel(request_id))
+
+    def stop(self) -> None:
+        """End `run` after the current step; what is in flight fails with `EngineClosedError`."""
+        self._inbox.put(_Stop())
+
+    def run(self) -> None:
+        """Work until stopped. A fault of the context fails all tasks and is raised.
+
+        Thread: the engine's.
+        """
+        try:
+            while True:
+                self._take_commands()
+                if self._stopping:
+                    self._fail_all(EngineClosedError("the engine was closed"))
+                    return
+                self._step()
+                self._flush()
+        except Exception as error:
+            self._fail_all(error)
+            raise
+
+    def _take_commands(self) -> None:
+        block = self._scheduler.idle
+        while True:
+            try:
+                command = self._inbox.get(block=block)
+            except queue.Empty:
+                return
+            block = False
+            match command:
+                case _Add(task):
+                    self._tasks[task.job.id] = task
+                    self._scheduler.submit(task.job)
+                case _Cancel(request_id):
+                    if request_id in self._tasks:
+                        self._end(self._tasks[request_id])
+                case _Stop():
+                    self._stopping = True
+
+    def _step(self) -> None:
+        plan = self._scheduler.plan()
+        now = time.monotonic()
+        bites = plan.bites
+        for job in plan.admitted:
+            task = self._tasks[job.id]
+            if job.slot is None or not self._open(job.slot, task, now):
+                bites = [bite for bite in bites if bite[0] != job.slot]
+                self._scheduler.remove(job)
+        if not bites:
+            return
+        code, events = self._runner.step(bites)
+        if code is StepCode.KV_FULL:
+            self._make_room(bites)
+            return
+        if code is StepCode.ABORTED:
+            return
+        self._scheduler.commit(bites, [event.row for event in events])
+        now = time.monotonic()
+        for event in events:
+            self._deliver(event, now)
+
+    def _open(self, slot: int, task: Task, now: float) -> bool:
+        """Start the task's row; a task that cannot start fails alone."""
+        task.clock.started = now
+        try:
+            self._runner.open(slot, task)
+        except ShimmyError as error:
+            self._out.append((task.job.id, Failed.of(error)))
+            del self._tasks[task.job.id]
+            task.close()
+            return False
+        self._by_slot[slot] = task
+        return True
+
+    def _deliver(self, event: RowEvent, now: float) -> None:
+        task = self._by_slot[event.row]
+        if event.finish is Finish.ERROR:
+            failure = Failed(code=ShimmyError.code, message=event.text)
+            self._out.append((task.job.id, failure))
+            self._end(task)
+            return
+        self._out.extend((task.job.id, out) for out in task.events(event, now))
+        if event.finish is not Finish.NONE:
+            self._end(task)
+
+    def _make_room(self, bites: list[tuple[int, int]]) -> None:
+        """The cells ran out: the youngest row waits, its stream merely pauses."""
+        job = self._scheduler.preempt()
+        if job is not None and job.slot is not None:
+            self._runner.rewind(job.slot)
+            return
+        # one row alone cannot outgrow the cells; if it did, its context is at its end
+        task = self._by_slot[bites[0][0]]
+        n_generated = task.job.n_tokens - len(task.tokens)
+        self._deliver(
+            RowEvent(bites[0][0], None, n_generated, Finish.CONTEXT, None, ""), time.monotonic()
+        )
+
+    def _end(self, task: Task) -> None:
+        """Forget a task and free its row."""
+        slot = task.job.slot
+        self._scheduler.remove(task.job)
+        del self._tasks[task.job.id]
+        if slot is not None:
+            del self._by_slot[slot]
+            self._runner.close(slot)
+        task.close()
+
+    def _flush(self) -> None:
+        if self._out:
+            self._emit(Step(self._out))
+            self._out = []
+
+    def _fail_all(self, error: Exception) -> None:
+        failure = Failed.of(error)
+        self._out.extend((request_id, failure) for request_id in self._tasks)
+        for task in self._tasks.values():
+            task.close()
+        self._tasks.clear()
+        self._by_slot.clear()
+        self._flush()

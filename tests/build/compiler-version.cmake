@@ -1,0 +1,2 @@
+include(missing)
+include(compiler-version)

@@ -1,0 +1,96 @@
+"""An engine that keeps the contract and runs nothing; the test says when it is loaded."""
+
+from __future__ import annotations
+
+import asyncio
+
+from shimmy.engine import EngineState
+from shimmy.engine.types.info import ModelInfo
+from shimmy.engine.types.options import EngineOptions
+from shimmy.errors import EngineClosedError, ShimmyError
+
+
+class FakeEngine:
+    """Stands in for `Engine.child`."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self.options = options
+        self.state = EngineState.NEW
+        self.failure: ShimmyError | None = None
+        self.progress = 0.0
+        self.n_closed = 0
+        self.slow_close = asyncio.Event()
+        self.slow_close.set()
+        self._settled = asyncio.Event()
+
+    async def start(self) -> None:
+        self.state = EngineState.LOADING
+
+    async def ready(self) -> ModelInfo:
+        await self._settled.wait()
+        if self.failure:
+            raise self.failure
+        if self.state is EngineState.CLOSED:
+            raise EngineClosedError("the engine was closed")
+        return info_of(self.options)
+
+    def loaded(self) -> None:
+        self.state = EngineState.READY
+        self._settled.set()
+
+    def fail(self, error: ShimmyError) -> None:
+        self.state = EngineState.FAILED
+        self.failure = error
+        self._settled.set()
+
+    async def close(self) -> None:
+        if self.state is not EngineState.CLOSED:
+            self.state = EngineState.CLOSED
+            self._settled.set()
+            await self.slow_close.wait()
+            self.n_closed += 1
+
+
+class Garage:
+    """Makes fake engines and remembers them; `instant` ones are loaded at once."""
+
+    def __init__(self, *, instant: bool = True) -> None:
+        self.instant = instant
+        self.engines: list[FakeEngine] = []
+
+    def make(self, options: EngineOptions) -> FakeEngine:
+        engine = FakeEngine(options)
+        self.engines.append(engine)
+        if self.instant:
+            start = engine.start
+
+            async def start_and_load() -> None:
+                await start()
+                engine.loaded()
+
+            engine.start = start_and_load  # type: ignore[method-assign]
+        return engine
+
+    @property
+    def n_running(self) -> int:
+        return sum(engine.n_closed == 0 for engine in self.engines)
+
+
+def info_of(options: EngineOptions) -> ModelInfo:
+    return ModelInfo(
+        path=options.model_path,
+        name="fake",
+        description="fake 1M F16",
+        n_params=1_000_000,
+        size=2_000_000,
+        n_vocab=1000,
+        n_ctx_train=2048,
+        n_ctx=1024,
+        n_batch=512,
+        n_parallel=options.n_parallel or 4,
+        n_threads=2,
+        n_gpu_layers=0,
+        devices=["CPU"],
+        has_chat_template=True,
+        load_ms=12.5,
+    )

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shimmy.errors import ConfigError, ModelNotFoundError
+from shimmy.models import registry as module
+from shimmy.models.demo import NAME
+from shimmy.models.entry import ModelEntry
+from shimmy.models.registry import Registry, register
+from tests.models import gguf
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch) -> ModelEntry:
+    path = gguf.write(tmp_path / "package" / f"{NAME}.gguf")
+    entry = ModelEntry(
+        name=NAME,
+        path=str(path),
+        size=1,
+        source="builtin",
+        modified=0,
+        note="built-in demo model",
+    )
+    monkeypatch.setattr(module, "demo_entry", lambda: entry)
+    return entry
+
+
+def names(registry: Registry) -> list[str]:
+    return [entry.name for entry in registry.entries()]
+
+
+def test_registered_come_before_discovered_and_the_demo_is_last(tmp_path, demo):
+    mine = gguf.write(tmp_path / "mine.gguf")
+    gguf.write(tmp_path / "found" / "aaa.gguf")
+    registry = Registry.standard(model_path=mine, roots=[tmp_path / "found"])
+    assert names(registry) == ["mine", "aaa", NAME]
+    assert [entry.source for entry in registry.entries()] == [
+        "registered",
+        "discovered",
+        "builtin",
+    ]
+
+
+def test_the_demo_is_the_default_only_when_there_is_nothing_else(tmp_path, demo):
+    registry = Registry.standard(roots=[tmp_path / "found"])
+    assert registry.resolve(None) == demo
+    gguf.write(tmp_path / "found" / "m.gguf")
+    registry.refresh()
+    assert registry.resolve(None).name == "m"
+    assert registry.resolve("").name == "m"
+
+
+def test_the_demo_says_what_it_is(demo):
+    assert Registry.standard().resolve(None).title == "shimmy-demo (built-in demo model)"
+
+
+def test_without_any_model_nothing_resolves(monkeypatch):
+    monkeypatch.setattr(module, "demo_entry", lambda: None)
+    with pytest.raises(ModelNotFoundError):
+        Registry.standard().resolve(None)
+
+
+def test_an_unknown_name_lists_those_there_are(tmp_path, demo):
+    gguf.write(tmp_path / "m.gguf")
+    with pytest.raises(ModelNotFoundError, match="gpt-4") as caught:
+        Registry.standard(roots=[tmp_path]).resolve("gpt-4")
+    assert caught.value.available[0] == "m"
+    assert NAME in caught.value.available
+
+
+def test_the_second_of_a_name_is_named_after_its_folder(tmp_path):
+    for folder in ("one", "two", "three"):
+        gguf.write(tmp_path / folder / "m.gguf")
+    registry = Registry(roots=[tmp_path / "one", tmp_path / "two", tmp_path / "three"])
+    assert names(registry) == ["m", "m@two", "m@three"]
+    assert Path(registry.resolve("m@two").path).parent.name == "two"
+
+
+def test_as_many_folders_are_named_as_it_takes(tmp_path):
+    for folder in ("a/q", "b/q", "c/q"):
+        gguf.write(tmp_path / folder / "m.gguf")
+    assert names(Registry(roots=[tmp_path])) == ["m", "m@q", "m@c-q"]
+
+
+def test_two_endings_of_one_stem_in_one_folder_get_different_names(tmp_path):
+    gguf.write(tmp_path / "m.gguf")
+    gguf.write(tmp_path / "m.GGUF")
+    found = names(Registry(roots=[tmp_path]))
+    assert len(set(found)) == 2
+
+
+def test_a_registered_name_is_never_given_away(tmp_path, demo):
+    mine = gguf.write(tmp_path / "mine" / "m.gguf")
+    gguf.write(tmp_path / "found" / "m.gguf")
+    registry = Registry.standard(model_path=mine, roots=[tmp_path / "found"])
+    assert registry.resolve("m").path == str(mine)
+    assert names(registry) == ["m", "m@found", NAME]
+
+
+def test_a_discovered_file_does_not_take_the_demos_name(tmp_path, demo):
+    gguf.write(tmp_path / "found" / f"{NAME}.gguf")
+    registry = Registry.standard(roots=[tmp_path / "found"])
+    assert registry.resolve(NAME) == demo
+    assert names(registry) == [f"{NAME}@found", NAME]
+
+
+def test_a_registered_file_that_is_also_found_is_listed_once(tmp_path, demo):
+    mine = gguf.write(tmp_path / "m.gguf")
+    registry = Registry.standard(model_path=mine, roots=[tmp_path])
+    assert names(registry).count("m") == 1
+    assert registry.resolve("m").source == "registered"
+
+
+def test_the_demo_file_named_outright_still_says_what_it_is(demo):
+    registry = Registry.standard(model_path=Path(demo.path))
+    assert names(registry) == [NAME]
+    assert registry.resolve(None).note == "built-in demo model"
+
+
+def test_an_alias_names_the_registered_model(tmp_path, demo):
+    mine = gguf.write(tmp_path / "m.gguf")
+    registry = Registry.standard(model_path=mine, alias="gpt-4")
+    assert names(registry) == ["gpt-4", NAME]
+
+
+def test_an_alias_without_a_file_is_another_name_of_the_default(tmp_path, demo):
+    gguf.write(tmp_path / "found" / "m.gguf")
+    registry = Registry.standard(roots=[tmp_path / "found"], alias="gpt-4")
+    assert registry.resolve("gpt-4") == registry.resolve("m")
+
+
+@pytest.mark.parametrize("asked", ["phi3-mini", "PHI3_MINI", "Phi3 Mini", "Phi3_Mini.gguf"])
+def test_a_name_may_differ_in_case_and_separators(tmp_path, asked):
+    gguf.write(tmp_path / "Phi3_Mini.gguf")
+    assert Registry(roots=[tmp_path]).resolve(asked).name == "Phi3_Mini"
+
+
+def test_an_equal_name_beats_a_similar_one_and_doubt_finds_nothing(tmp_path):
+    gguf.write(tmp_path / "a-b.gguf")
+    gguf.write(tmp_path / "a_b.gguf")
+    registry = Registry(roots=[tmp_path])
+    assert registry.resolve("a_b").name == "a_b"
+    with pytest.raises(ModelNotFoundError):
+        registry.resolve("A-B")
+
+
+def test_names_are_stable_from_scan_to_scan(tmp_path):
+    for folder in "cab":
+        gguf.write(tmp_path / folder / "m.gguf")
+    registry = Registry(roots=[tmp_path])
+    before = registry.entries()
+    assert registry.refresh() == before
+
+
+def test_a_missing_model_file_is_a_clear_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.gguf cannot be read: No such file") as caught:
+        register(tmp_path / "none.gguf")
+    assert caught.value.param == "--model-path"
+
+
+def test_a_file_of_another_kind_is_a_clear_error(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(ConfigError, match="not a GGUF model file"):
+        register(tmp_path / "model.safetensors")

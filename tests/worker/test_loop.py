@@ -1,0 +1,254 @@
+"""The loop with a fake runner: commands, delivery, preemption and failure, in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from shimmy.engine.types.event import Delta, Event, Failed, Finished
+from shimmy.engine.types.frame import Report, Step
+from shimmy.errors import InvalidRequestError, LlamaError
+from shimmy.llama.stepper import Finish, RowEvent, StepCode
+from shimmy.worker.loop import Loop
+from shimmy.worker.scheduler import Job, Scheduler
+from shimmy.worker.task import Task
+
+
+@dataclass
+class FakeSampler:
+    closed: bool = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class FakeRow:
+    task: Task
+    n_tokens: int
+    n_past: int = 0
+    n_generated: int = 0
+
+
+@dataclass
+class FakeRunner:
+    """Rows that say "a", "b", ... and end after `n_words`; cells are counted as llama.cpp does."""
+
+    n_words: int = 3
+    n_cells: int = 10_000
+    rows: dict[int, FakeRow] = field(default_factory=dict)
+    refuse: Exception | None = None
+    fault: Exception | None = None
+    n_full: int = 0
+    before_step: Callable[[], None] = lambda: None
+
+    def open(self, slot: int, task: Task) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+        assert slot not in self.rows
+        self.rows[slot] = FakeRow(task, len(task.tokens))
+
+    def close(self, slot: int) -> None:
+        del self.rows[slot]
+
+    def rewind(self, slot: int) -> None:
+        self.rows[slot].n_past = 0
+
+    def step(self, bites: list[tuple[int, int]]) -> tuple[StepCode, list[RowEvent]]:
+        self.before_step()
+        if self.fault is not None:
+            raise self.fault
+        used = sum(row.n_past for row in self.rows.values())
+        if used + sum(n for _, n in bites) > self.n_cells:
+            self.n_full += 1
+            return StepCode.KV_FULL, []
+        events = []
+        for slot, n_tokens in bites:
+            row = self.rows[slot]
+            row.n_past += n_tokens
+            if row.n_past == row.n_tokens:
+                events.append(self._sample(slot, row))
+        return StepCode.OK, events
+
+    def _sample(self, slot: int, row: FakeRow) -> RowEvent:
+        text = chr(ord("a") + row.n_generated)
+        row.n_generated += 1
+        row.n_tokens += 1
+        finish = Finish.LIMIT if row.n_generated == self.n_words else Finish.NONE
+        return RowEvent(slot, 1, row.n_generated, finish, None, text)
+
+
+class Harness:
+    def __init__(self, runner: FakeRunner, **sizes: int) -> None:
+        self.runner = runner
+        self.events: dict[int, list[Event]] = {}
+        limits = {"n_slots": 4, "n_cells": runner.n_cells, "n_batch": 64, "n_bite": 16} | sizes
+        self.scheduler = Scheduler(**limits)
+        self.loop = Loop(self.scheduler, runner, self.emit)
+        self.condition: Callable[[], bool] = lambda: False
+
+    def emit(self, report: Report) -> None:
+        assert isinstance(report, Step)
+        for request_id, event in report.events:
+            self.events.setdefault(request_id, []).append(event)
+        if self.condition():
+            self.loop.stop()
+
+    def add(self, request_id: int, n_tokens: int = 4) -> Task:
+        task = Task(
+            job=Job(request_id, n_tokens),
+            tokens=list(range(n_tokens)),
+            sampler=FakeSampler(),  # type: ignore[arg-type]
+            stops=[],
+            max_tokens=None,
+        )
+        self.loop.add(task)
+        return task
+
+    def run_until(self, condition: Callable[[], bool]) -> None:
+        """Run the loop on this thread; it is stopped by the runner once `condition` holds."""
+        n_steps = 0
+
+        def check() -> None:
+            nonlocal n_steps
+            n_steps += 1
+            if condition() or n_steps > 1000:
+                self.loop.stop()
+
+        self.condition = condition
+        self.runner.before_step = check
+        self.loop.run()
+        assert n_steps <= 1000
+
+    def text(self, request_id: int) -> str:
+        return "".join(e.text for e in self.events[request_id] if isinstance(e, Delta))
+
+
+def done(harness: Harness, *ids: int) -> Callable[[], bool]:
+    return lambda: all(isinstance(harness.events.get(i, [None])[-1], Finished) for i in ids)
+
+
+def test_requests_run_together_and_each_gets_its_own_text_and_counts() -> None:
+    harness = Harness(FakeRunner())
+    for i in (1, 2, 3):
+        harness.add(i, n_tokens=3 + i)
+    harness.run_until(done(harness, 1, 2, 3))
+    for i in (1, 2, 3):
+        assert harness.text(i) == "abc"
+        last = harness.events[i][-1]
+        assert isinstance(last, Finished)
+        assert last.reason == "length"
+        assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (3 + i, 3)
+
+
+def test_a_cancelled_request_says_nothing_more_and_frees_its_row_before_the_next_step() -> None:
+    harness = Harness(FakeRunner(n_words=50))
+    task = harness.add(1)
+    seen: list[int] = []
+
+    def check() -> bool:
+        if len(harness.events.get(1, [])) == 2 and not seen:
+            harness.loop.cancel(1)
+            harness.add(2)
+            seen.append(1)
+        return bool(seen) and 0 in harness.runner.rows and harness.runner.rows[0].task is not task
+
+    harness.run_until(check)
+    assert len(harness.events[1]) <= 3
+    assert not any(isinstance(event, Finished) for event in harness.events[1])
+    assert task.sampler.closed
+
+
+def test_cancelling_an_unknown_request_does_nothing() -> None:
+    harness = Harness(FakeRunner())
+    harness.loop.cancel(77)
+    harness.add(1)
+    harness.add(2)
+    harness.run_until(done(harness, 1))
+    assert harness.text(1) == "abc"
+
+
+def test_a_row_that_cannot_be_opened_fails_alone() -> None:
+    runner = FakeRunner(refuse=InvalidRequestError("no such token", param="prompt"))
+    harness = Harness(runner)
+    harness.add(1)
+    opened = runner.open
+
+    def open_second(slot: int, task: Task) -> None:
+        runner.refuse = None if task.job.id == 2 else runner.refuse
+        opened(slot, task)
+
+    runner.open = open_second  # type: ignore[method-assign]
+    harness.add(2)
+    harness.add(3)
+    harness.run_until(done(harness, 2))
+    failed = harness.events[1][-1]
+    assert isinstance(failed, Failed)
+    assert failed.code == "invalid_request"
+    assert harness.text(2) == "abc"
+
+
+def test_when_the_cells_run_out_the_youngest_pauses_and_every_text_is_still_whole() -> None:
+    runner = FakeRunner(n_words=20, n_cells=200)
+    # a scheduler that believes in more cells than there are, so that decode says "full"
+    harness = Harness(runner, n_cells=10_000)
+    for i in (1, 2, 3):
+        harness.add(i, n_tokens=55)
+    harness.add(4, n_tokens=1)
+    harness.run_until(done(harness, 1, 2, 3))
+    assert runner.n_full > 0
+    for i in (1, 2, 3):
+        assert harness.text(i) == "".join(chr(ord("a") + k) for k in range(20))
+
+
+def test_one_row_that_outgrows_the_cells_alone_ends_with_length() -> None:
+    runner = FakeRunner(n_words=100, n_cells=10)
+    harness = Harness(runner, n_cells=10_000)
+    harness.add(1, n_tokens=4)
+    harness.run_until(done(harness, 1))
+    last = harness.events[1][-1]
+    assert isinstance(last, Finished)
+    assert last.reason == "length"
+    assert last.usage.completion_tokens == 7
+
+
+def test_a_fault_of_the_context_fails_every_request_and_is_raised() -> None:
+    runner = FakeRunner(fault=LlamaError("llama_decode returned -3"))
+    harness = Harness(runner)
+    tasks = [harness.add(i) for i in range(6)]
+    with pytest.raises(LlamaError):
+        harness.loop.run()
+    for i in range(6):
+        assert isinstance(harness.events[i][-1], Failed)
+    assert all(task.sampler.closed for task in tasks)
+
+
+def test_stopping_fails_what_is_in_flight_with_engine_closed() -> None:
+    harness = Harness(FakeRunner(n_words=1000))
+    harness.add(1)
+    harness.run_until(lambda: len(harness.events.get(1, [])) > 2)
+    last = harness.events[1][-1]
+    assert isinstance(last, Failed)
+    assert last.code == "engine_closed"
+
+
+def test_a_row_error_reaches_its_reader_only() -> None:
+    runner = FakeRunner(n_words=5)
+    harness = Harness(runner)
+    sample = runner._sample
+
+    def broken(slot: int, row: FakeRow) -> RowEvent:
+        if row.task.job.id == 1 and row.n_generated == 2:
+            return RowEvent(slot, None, 2, Finish.ERROR, None, "the grammar cannot go on")
+        return sample(slot, row)
+
+    runner._sample = broken  # type: ignore[method-assign]
+    for i in (1, 2, 3):
+        harness.add(i)
+    harness.run_until(done(harness, 2))
+    failed = harness.events[1][-1]
+    assert isinstance(failed, Failed)
+    assert failed.message == "the grammar cannot go on"
+    assert harness.text(2) == "abcde"

@@ -1,0 +1,1 @@
+"""The demo model's training text: generated here, from templates written for it, and from nothing else."""
