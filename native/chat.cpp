@@ -51,9 +51,9 @@ common_chat_templates_inputs read_inputs(const common_json & in) {
 common_json sampler_fields(const common_chat_params & params) {
     common_json out = common_json::object();
     if (!params.grammar.empty()) {
-        out["grammar"]      = params.grammar;
-        out["grammar_type"] = "template";
-        out["grammar_lazy"] = params.grammar_lazy;
+        out["grammar"]       = params.grammar;
+        out["grammar_type"]  = "template";
+        out["grammar_lazy"]  = params.grammar_lazy;
         common_json triggers = common_json::array();
         for (const auto & trigger : params.grammar_triggers) {
             common_json entry = common_json::object();
@@ -118,9 +118,7 @@ void append_diff(shm_parser & parser, const common_chat_msg_diff & diff, common_
     }
 }
 
-std::string next_call_id(const shm_parser & parser) {
-    return "call_" + std::to_string(parser.call_ids.size());
-}
+std::string next_call_id(const shm_parser & parser) { return "call_" + std::to_string(parser.call_ids.size()); }
 
 // What the parser could not make sense of is content: the reader gets the text, not an error.
 common_json unparsed(shm_parser & parser, size_t n_known) {
@@ -138,8 +136,8 @@ common_json unparsed(shm_parser & parser, size_t n_known) {
 size_t n_shown(const shm_parser & parser, size_t n_before) {
     const common_chat_msg & message = parser.message;
     const bool              plain   = message.tool_calls.empty() && message.reasoning_content.empty();
-    return plain && parser.text.compare(0, message.content.size(), message.content) == 0 ? message.content.size() :
-                                                                                           n_before;
+    return plain && parser.text.compare(0, message.content.size(), message.content) == 0 ? message.content.size()
+                                                                                         : n_before;
 }
 
 }  // namespace
@@ -155,9 +153,7 @@ shm_chat * shm_chat_new(const llama_model * model, const char * source) {
     });
 }
 
-void shm_chat_free(shm_chat * chat) {
-    delete chat;
-}
+void shm_chat_free(shm_chat * chat) { delete chat; }
 
 char * shm_chat_info(const shm_chat * chat) {
     return shm::guarded<char *>(nullptr, [&] {
@@ -176,14 +172,14 @@ char * shm_chat_info(const shm_chat * chat) {
 
 char * shm_chat_apply(const shm_chat * chat, const char * json, size_t n_json) {
     return shm::guarded<char *>(nullptr, [&] {
-        common_chat_templates_inputs inputs    = read_inputs(common_json::parse(std::string(json, n_json)));
-        const bool                   has_tools = !inputs.tools.empty() && inputs.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE;
-        const common_chat_params     params    = common_chat_templates_apply(chat->templates.get(), inputs);
-        common_json                  out       = common_json::object();
-        out["prompt"]                          = params.prompt;
-        out["sampler"]                         = sampler_fields(params);
-        out["stop"]                            = params.additional_stops;
-        out["parser"]                          = parser_config(params, has_tools);
+        common_chat_templates_inputs inputs = read_inputs(common_json::parse(std::string(json, n_json)));
+        const bool has_tools            = !inputs.tools.empty() && inputs.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE;
+        const common_chat_params params = common_chat_templates_apply(chat->templates.get(), inputs);
+        common_json              out    = common_json::object();
+        out["prompt"]                   = params.prompt;
+        out["sampler"]                  = sampler_fields(params);
+        out["stop"]                     = params.additional_stops;
+        out["parser"]                   = parser_config(params, has_tools);
         return shm::copy_string(out.dump_safe());
     });
 }
@@ -204,9 +200,7 @@ shm_parser * shm_parser_new(const char * json, size_t n_json) {
     });
 }
 
-void shm_parser_free(shm_parser * parser) {
-    delete parser;
-}
+void shm_parser_free(shm_parser * parser) { delete parser; }
 
 char * shm_parser_feed(shm_parser * parser, const char * text, size_t n_text, bool final) {
     return shm::guarded<char *>(nullptr, [&] {

@@ -5,9 +5,9 @@
 namespace {
 
 // llama.cpp asserts this instead of reporting it; the common mistake gets a message of its own.
-void check_seq(llama_seq_id seq, bool any_allowed = false) {
+void check_seq(llama_seq_id seq, llama_seq_id lowest = 0) {
     const auto limit = static_cast<llama_seq_id>(llama_max_parallel_sequences());
-    if (seq >= limit || (seq < 0 && !any_allowed)) {
+    if (seq < lowest || seq >= limit) {
         throw std::invalid_argument("sequence id " + std::to_string(seq) + " is outside 0.." +
                                     std::to_string(limit - 1));
     }
@@ -33,7 +33,7 @@ int shm_memory_clear(llama_memory_t mem, bool data) {
 int shm_memory_seq_rm(llama_memory_t mem, llama_seq_id seq, llama_pos p0, llama_pos p1) {
     return shm::guarded(SHM_FAULT, [&] {
         check_memory(mem);
-        check_seq(seq, /* any_allowed = */ true);
+        check_seq(seq, -1);  // all sequences
         return llama_memory_seq_rm(mem, seq, p0, p1) ? 1 : 0;
     });
 }

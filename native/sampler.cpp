@@ -10,7 +10,8 @@
 
 namespace {
 
-template <class T> void read(const common_json & in, const char * key, T & out) {
+template <class T>
+void read(const common_json & in, const char * key, T & out) {
     if (in.contains(key) && !in.at(key).is_null()) {
         out = in.at(key).get<T>();
     }
@@ -111,13 +112,13 @@ void read_biases(const common_json & in, const llama_vocab * vocab, common_param
             }
             // JSON has no infinity: null bans the token
             const float bias = value.is_null() ? -INFINITY : value.get<float>();
-            params.logit_bias.push_back({ static_cast<llama_token>(token), bias });
+            params.logit_bias.push_back({static_cast<llama_token>(token), bias});
         }
     }
     if (params.ignore_eos) {
         for (llama_token token = 0; token < n_vocab; token++) {
             if (llama_vocab_is_eog(vocab, token)) {
-                params.logit_bias.push_back({ token, -INFINITY });
+                params.logit_bias.push_back({token, -INFINITY});
             }
         }
     }
@@ -166,9 +167,9 @@ void read_grammar(const common_json & in, const llama_vocab * vocab, common_para
     if (text.compare(0, 11, "%llguidance") == 0) {
         throw std::invalid_argument("grammar: llguidance grammars are not supported, use GBNF");
     }
-    const auto type = in.value("grammar_type", "user") == "template" ? COMMON_GRAMMAR_TYPE_TOOL_CALLS :
-                                                                       COMMON_GRAMMAR_TYPE_USER;
-    params.grammar  = common_grammar(type, text);
+    const auto type =
+        in.value("grammar_type", "user") == "template" ? COMMON_GRAMMAR_TYPE_TOOL_CALLS : COMMON_GRAMMAR_TYPE_USER;
+    params.grammar = common_grammar(type, text);
     read(in, "grammar_lazy", params.grammar_lazy);
     read_triggers(in, vocab, params);
     if (params.grammar_lazy && params.grammar_triggers.empty()) {
@@ -202,7 +203,7 @@ common_params_sampling read_params(const llama_model * model, int32_t n_ctx, con
     read_biases(in, vocab, params);
     read_grammar(in, vocab, params);
     read_reasoning(in, vocab, params);
-    for (int32_t * window : { &params.penalty_last_n, &params.dry_penalty_last_n }) {
+    for (int32_t * window : {&params.penalty_last_n, &params.dry_penalty_last_n}) {
         if (*window < 0) {
             *window = n_ctx;
         }
@@ -224,10 +225,10 @@ void shm_sampler::prime(const llama_token * tokens, size_t n) {
 
 shm_sampler * shm_sampler_new(const llama_model * model, int32_t n_ctx, const char * json, size_t n_json) {
     return shm::guarded<shm_sampler *>(nullptr, [&] {
-        common_params_sampling params = read_params(model, n_ctx, common_json::parse(std::string(json, n_json)));
+        common_params_sampling params  = read_params(model, n_ctx, common_json::parse(std::string(json, n_json)));
         auto                   sampler = std::make_unique<shm_sampler>();
         sampler->preserved             = params.preserved_tokens;
-        sampler->n_history             = std::max({ params.penalty_last_n, params.dry_penalty_last_n, params.n_prev });
+        sampler->n_history             = std::max({params.penalty_last_n, params.dry_penalty_last_n, params.n_prev});
         sampler->impl.reset(common_sampler_init(model, params));
         if (!sampler->impl) {
             throw std::runtime_error("the sampler could not be made");
@@ -236,10 +237,6 @@ shm_sampler * shm_sampler_new(const llama_model * model, int32_t n_ctx, const ch
     });
 }
 
-void shm_sampler_free(shm_sampler * sampler) {
-    delete sampler;
-}
+void shm_sampler_free(shm_sampler * sampler) { delete sampler; }
 
-uint32_t shm_sampler_seed(const shm_sampler * sampler) {
-    return common_sampler_get_seed(sampler->impl.get());
-}
+uint32_t shm_sampler_seed(const shm_sampler * sampler) { return common_sampler_get_seed(sampler->impl.get()); }

@@ -45,12 +45,12 @@ class step_batch {
     void clear() { impl_.n_tokens = 0; }
 
     void add(llama_token token, llama_pos pos, llama_seq_id seq_id, bool output) {
-        const int32_t i      = impl_.n_tokens++;
-        impl_.token[i]       = token;
-        impl_.pos[i]         = pos;
-        impl_.n_seq_id[i]    = 1;
-        impl_.seq_id[i][0]   = seq_id;
-        impl_.logits[i]      = output ? 1 : 0;
+        const int32_t i    = impl_.n_tokens++;
+        impl_.token[i]     = token;
+        impl_.pos[i]       = pos;
+        impl_.n_seq_id[i]  = 1;
+        impl_.seq_id[i][0] = seq_id;
+        impl_.logits[i]    = output ? 1 : 0;
     }
 
     int32_t size() const { return impl_.n_tokens; }
@@ -70,12 +70,12 @@ void require(bool condition, const char * message) {
 }  // namespace
 
 struct shm_stepper {
-    shm_stepper(llama_context * ctx, int32_t n_rows) :
-        ctx(ctx),
-        vocab(llama_model_get_vocab(llama_get_model(ctx))),
-        memory(llama_get_memory(ctx)),
-        rows(static_cast<size_t>(n_rows)),
-        batch(static_cast<int32_t>(llama_n_batch(ctx))) {}
+    shm_stepper(llama_context * ctx, int32_t n_rows)
+        : ctx(ctx),
+          vocab(llama_model_get_vocab(llama_get_model(ctx))),
+          memory(llama_get_memory(ctx)),
+          rows(static_cast<size_t>(n_rows)),
+          batch(static_cast<int32_t>(llama_n_batch(ctx))) {}
 
     row & at(int32_t index) {
         require(index >= 0 && index < static_cast<int32_t>(rows.size()), "row: out of range");
@@ -209,9 +209,7 @@ shm_stepper * shm_stepper_new(llama_context * ctx, int32_t n_rows) {
     });
 }
 
-void shm_stepper_free(shm_stepper * stepper) {
-    delete stepper;
-}
+void shm_stepper_free(shm_stepper * stepper) { delete stepper; }
 
 int shm_row_open(shm_stepper * stepper, int32_t index, const shm_row_params * params, const llama_token * tokens,
                  int32_t n_tokens, shm_sampler * sampler, const char * stops, const int32_t * stop_sizes,
@@ -234,9 +232,9 @@ int shm_row_open(shm_stepper * stepper, int32_t index, const shm_row_params * pa
             stops += stop_sizes[i];
         }
         owned->prime(tokens, static_cast<size_t>(n_tokens));
-        stepper->rows[index].reset(new row{ params->seq_id, params->max_tokens, params->n_ctx, n_tokens, 0,
-                                            std::vector<llama_token>(tokens, tokens + n_tokens), std::move(owned),
-                                            shm::output_text(std::move(words)) });
+        stepper->rows[index].reset(new row{params->seq_id, params->max_tokens, params->n_ctx, n_tokens, 0,
+                                           std::vector<llama_token>(tokens, tokens + n_tokens), std::move(owned),
+                                           shm::output_text(std::move(words))});
         return 0;
     });
 }

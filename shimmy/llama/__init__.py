@@ -28,7 +28,8 @@ from shimmy.llama.model_params import (
     n_cpu_moe,
     parse_override_tensor,
 )
-from shimmy.llama.sampler import Candidates, Sampler, SamplerChain
+from shimmy.llama.sampler import Candidates, Sampler
+from shimmy.llama.sampler_chain import SamplerChain
 from shimmy.llama.state import State, StateFlags
 from shimmy.llama.vocab import TokenAttr, Vocab, VocabType
 

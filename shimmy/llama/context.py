@@ -21,7 +21,7 @@ from shimmy.llama._ffi import (
     raise_fault,
     take_text,
 )
-from shimmy.llama.context_params import ContextParams, native_context_params
+from shimmy.llama.context_params import Attention, ContextParams, native_context_params
 from shimmy.llama.handle import Handle
 from shimmy.llama.memory import Memory
 from shimmy.llama.state import State
@@ -95,8 +95,6 @@ class Context(Handle):
         self._broken: str | None = None
         self._n_vocab = model.vocab.n_tokens
         self._loras: dict[Lora, float] = {}
-        self.memory = Memory(self)
-        self.state = State(self)
         self.n_ctx = int(lib.llama_n_ctx(ptr))
         self.n_ctx_seq = int(lib.llama_n_ctx_seq(ptr))
         self.n_batch = int(lib.llama_n_batch(ptr))
@@ -104,9 +102,21 @@ class Context(Handle):
         self.n_seq_max = int(lib.llama_n_seq_max(ptr))
         self.n_rs_seq = int(lib.llama_n_rs_seq(ptr))
         self.kv_unified = bool(struct.kv_unified)
-        self._causal = struct.attention_type != lib.LLAMA_ATTENTION_TYPE_NON_CAUSAL
+        self._causal = _is_causal(model, self.params)
+        self._has_memory = lib.llama_get_memory(ptr) != ffi.NULL
         parents = [model] if self.params.ctx_other is None else [model, self.params.ctx_other]
         super().__init__(ptr, free, *parents)
+
+    # Made anew each time: kept, they would form cycles that delay the finalizer.
+    @property
+    def memory(self) -> Memory:
+        """The KV cells or recurrent states of the sequences."""
+        return Memory(self)
+
+    @property
+    def state(self) -> State:
+        """Saving and restoring of the memory."""
+        return State(self)
 
     def decode(self, batch: Batch) -> DecodeStatus:
         """Run the batch through the model, adding its tokens to the memory.
@@ -114,24 +124,13 @@ class Context(Handle):
         Raises `InvalidRequestError` for a batch that llama.cpp refuses, `DecodeError` or
         `NativeAbortError` when the evaluation failed: make a new context then.
         """
-        self._check_batch(batch)
-        if not self._causal and batch.n_tokens > self.n_ubatch:
-            raise InvalidRequestError(
-                f"without causal attention a batch has at most n_ubatch ({self.n_ubatch}) tokens, "
-                f"not {batch.n_tokens}",
-                param="n_tokens",
-            )
+        # a model without memory is an encoder, to which llama.cpp passes the batch on
+        self._check_batch(batch, one_pass=not self._causal or not self._has_memory)
         return self._evaluate(lib.shm_decode, batch)
 
     def encode(self, batch: Batch) -> DecodeStatus:
         """Run the batch through the encoder, without the memory; raises as `decode` does."""
-        self._check_batch(batch)
-        if batch.n_tokens > self.n_ubatch:
-            raise InvalidRequestError(
-                f"an encoder's batch has at most n_ubatch ({self.n_ubatch}) tokens, "
-                f"not {batch.n_tokens}",
-                param="n_tokens",
-            )
+        self._check_batch(batch, one_pass=True)
         return self._evaluate(lib.shm_encode, batch)
 
     def logits(self, index: int = -1, *, copy: bool = True) -> NDArray[np.float32]:
@@ -239,7 +238,7 @@ class Context(Handle):
         """Set the counters to zero."""
         lib.llama_perf_context_reset(self.ptr)
 
-    def _check_batch(self, batch: Batch) -> None:
+    def _check_batch(self, batch: Batch, *, one_pass: bool) -> None:
         if self._broken is not None:
             raise DecodeError(f"this context failed before and must be made anew: {self._broken}")
         if self.model.params.no_alloc:
@@ -247,6 +246,12 @@ class Context(Handle):
         if not 1 <= batch.n_tokens <= self.n_batch:
             raise InvalidRequestError(
                 f"a batch must have 1 to n_batch ({self.n_batch}) tokens, not {batch.n_tokens}",
+                param="n_tokens",
+            )
+        if one_pass and batch.n_tokens > self.n_ubatch:
+            raise InvalidRequestError(
+                "in an encoder, or without causal attention, a batch has at most "
+                f"n_ubatch ({self.n_ubatch}) tokens, not {batch.n_tokens}",
                 param="n_tokens",
             )
         largest = int(batch.tokens.max())
@@ -273,6 +278,12 @@ class Context(Handle):
             # what was in flight is lost, and a graph may be half built
             self._broken = error.message
             raise
+
+
+def _is_causal(model: Model, params: ContextParams) -> bool:
+    if params.attention_type is not None:
+        return params.attention_type == Attention.CAUSAL
+    return model.meta(f"{model.meta('general.architecture')}.attention.causal") != "false"
 
 
 def _floats(row: CData, width: int, what: str, index: int, *, copy: bool) -> NDArray[np.float32]:

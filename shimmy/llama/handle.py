@@ -91,6 +91,12 @@ class Handle:
         state = "closed" if self.closed else "open"
         return f"<{self._native.kind} {state}>"
 
+    def give_to(self, owner: Handle) -> CData:
+        """Hand the pointer over to `owner`'s native object, which will need our parents."""
+        for parent in self._native.parents:
+            owner._depend_on(parent)
+        return self._release()
+
     def _release(self) -> CData:
         """Give up the pointer to a new native owner; this handle is closed afterwards."""
         ptr = self.ptr

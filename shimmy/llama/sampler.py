@@ -1,4 +1,4 @@
-"""llama.cpp's samplers, one by one and in chains."""
+"""llama.cpp's samplers, one by one."""
 
 from __future__ import annotations
 
@@ -304,60 +304,6 @@ class Sampler(Handle):
         if ptr == ffi.NULL:
             raise_fault(what, mark=mark)
         return cls(ptr, *parents)
-
-
-class SamplerChain(Sampler):
-    """Samplers that run one after another; the last one chooses. Owns them. Thread: one."""
-
-    def __init__(self, ptr: CData = None, *parents: Handle) -> None:
-        """Make an empty chain."""
-        if ptr is None:
-            ptr = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-        super().__init__(ptr, *parents)
-
-    @classmethod
-    def of(cls, *samplers: Sampler) -> Self:
-        """Return a chain of `samplers`, which it takes over."""
-        chain = cls()
-        for sampler in samplers:
-            chain.add(sampler)
-        return chain
-
-    def add(self, sampler: Sampler) -> None:
-        """Append a sampler; its handle is closed, its object lives on in the chain."""
-        ptr = self.ptr
-        if sampler is self:
-            raise InvalidRequestError("a chain cannot contain itself", param="sampler")
-        for parent in sampler._native.parents:  # noqa: SLF001 - same module
-            self._depend_on(parent)
-        lib.llama_sampler_chain_add(ptr, sampler._release())  # noqa: SLF001 - same module
-
-    def remove(self, index: int) -> Sampler:
-        """Take a sampler out of the chain and return it as one of its own."""
-        self._check_index(index)
-        ptr = lib.llama_sampler_chain_remove(self.ptr, index)
-        return Sampler(ptr, *self._native.parents)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the samplers, in order."""
-        ptr = self.ptr
-        return tuple(
-            text(lib.llama_sampler_name(lib.llama_sampler_chain_get(ptr, i)))
-            for i in range(len(self))
-        )
-
-    def __len__(self) -> int:
-        return int(lib.llama_sampler_chain_n(self.ptr))
-
-    def __bool__(self) -> bool:
-        return True
-
-    def _check_index(self, index: int) -> None:
-        if not 0 <= index < len(self):
-            raise InvalidRequestError(
-                f"the chain has {len(self)} samplers, none at {index}", param="index"
-            )
 
 
 def _probability(param: str, value: float) -> float:

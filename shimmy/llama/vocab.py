@@ -60,17 +60,13 @@ class Vocab:
         self._model = model
         self._vocab = lib.llama_model_get_vocab(model.ptr)
         self.n_tokens = int(lib.llama_vocab_n_tokens(self._vocab))
+        self.type = _TYPES[lib.llama_vocab_type(self._vocab)]
 
     @property
     def ptr(self) -> CData:
         """The native vocabulary, for this package only."""
         _ = self._model.ptr  # raises when the model is closed
         return self._vocab
-
-    @property
-    def type(self) -> VocabType:
-        """The kind of tokenizer."""
-        return _TYPES[lib.llama_vocab_type(self.ptr)]
 
     def tokenize(
         self, text: str | bytes, *, add_special: bool = True, parse_special: bool = False
@@ -80,6 +76,7 @@ class Vocab:
         `add_special` adds BOS and EOS where the model wants them; `parse_special` reads
         `<|im_end|>` and the like as control tokens, which is not for users' text.
         """
+        self._need_tokenizer()
         raw = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
         _checks.integer("text", len(raw), 0, _checks.INT32_MAX)
         # a token has at least one byte; specials come on top
@@ -141,6 +138,7 @@ class Vocab:
 
     def token(self, token: int) -> int:
         """Return `token` if the vocabulary has it, else raise `InvalidRequestError`."""
+        self._need_tokenizer()
         if not 0 <= token < self.n_tokens:
             raise InvalidRequestError(
                 f"token {token} is outside the vocabulary of {self.n_tokens}", param="token"
@@ -239,6 +237,10 @@ class Vocab:
             "sep": lib.llama_vocab_fim_sep(ptr),
         }
         return {name: token for name, token in tokens.items() if token != lib.LLAMA_TOKEN_NULL}
+
+    def _need_tokenizer(self) -> None:
+        if self.type is VocabType.NONE:
+            raise InvalidRequestError("this model has no tokenizer", param="model")
 
 
 def _token(token: int) -> int | None:

@@ -103,6 +103,7 @@ def register(path: Path, *, name: str | None = None) -> ModelEntry:
     Raises:
         ConfigError: it is not a GGUF file that can be read.
     """
+    path = path.expanduser().absolute()
     try:
         model = examine(path)
     except OSError as error:

@@ -151,6 +151,34 @@ def test_a_discovered_model_that_does_not_load_leaves_the_others(serve, tmp_path
     assert server.end() == 0
 
 
+@pytest.mark.parametrize(
+    "args",
+    [["--gpu-backend", "metal"], ["-ot", "x=NO_SUCH_BUFFER"], ["-ctv", "q4_0", "-fa", "off"]],
+)
+def test_a_flag_that_no_model_can_have_ends_the_server_with_1(serve, tmp_path, tiny, args):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.gguf").symlink_to(tiny)
+    server = serve("--model-dirs", str(tmp_path), *args)
+    server.until("error: ")
+    assert server.process.wait(START) == 1
+
+
+def test_the_only_model_that_does_not_load_ends_the_server_with_1(serve, tmp_path, broken):
+    (tmp_path / "only.gguf").symlink_to(broken)
+    code = "from shimmy.models import registry; registry.demo_entry = lambda: None\n"
+    code += "from shimmy.cli import main; main(prog_name='shimmy')"
+    args = ["serve", "--bind", "127.0.0.1:0", "--model-dirs", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args],
+        capture_output=True,
+        text=True,
+        timeout=START,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+
+
 def test_a_port_in_use_is_one_sentence_and_exit_1(serve, tiny):
     server = serve("--model-path", tiny)
     server.until("ready")

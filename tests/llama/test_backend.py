@@ -66,7 +66,7 @@ def test_a_directory_without_modules_adds_nothing(tmp_path: Path) -> None:
 
 
 def test_an_rpc_server_that_does_not_answer_is_an_error() -> None:
-    with pytest.raises(BackendError, match="127.0.0.1:1"):
+    with pytest.raises(BackendError, match=r"127\.0\.0\.1:1"):
         backend.add_rpc_server("127.0.0.1:1")
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,7 +186,9 @@ def test_the_memory_breakdown_counts_all_three_kinds(context: Context) -> None:
     assert all(use.host for use in uses)
 
 
-@pytest.mark.parametrize("kv_type", ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"])
+@pytest.mark.parametrize(
+    "kv_type", ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"]
+)
 def test_kv_types(model: Model, kv_type: str) -> None:
     with Context(model, ContextParams(n_ctx=256, type_k=kv_type, type_v=kv_type)) as context:
         assert context.decode(Batch.of(PROMPT)) is DecodeStatus.OK

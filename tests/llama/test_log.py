@@ -97,4 +97,6 @@ def test_writers_in_many_threads_lose_nothing() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(ours(log.drain())) == sorted(f"test: {n} {i}" for n in range(8) for i in range(100))
+    assert sorted(ours(log.drain())) == sorted(
+        f"test: {n} {i}" for n in range(8) for i in range(100)
+    )

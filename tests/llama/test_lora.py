@@ -81,9 +81,12 @@ def test_adapters_that_do_not_fit_say_why(model: Model, tmp_path: Path, tiny_ggu
 def test_an_adapter_of_another_model_is_refused(
     context: Context, tiny_gguf: Path, adapter: Path
 ) -> None:
-    with Model.load(tiny_gguf) as other, Lora(other, adapter) as lora:
-        with pytest.raises(InvalidRequestError, match="another model"):
-            context.set_loras({lora: 1.0})
+    with (
+        Model.load(tiny_gguf) as other,
+        Lora(other, adapter) as lora,
+        pytest.raises(InvalidRequestError, match="another model"),
+    ):
+        context.set_loras({lora: 1.0})
 
 
 def test_scales_are_checked(model: Model, context: Context, adapter: Path) -> None:

@@ -93,9 +93,7 @@ def test_an_unknown_buffer_type_is_refused_with_those_there_are(moe: Path) -> No
 
 def test_too_many_overrides_are_refused(moe: Path) -> None:
     with pytest.raises(InvalidRequestError, match="4095"):
-        Model.load(
-            moe, ModelParams(tensor_buft_overrides=[TensorBuftOverride("x", "CPU")] * 4096)
-        )
+        Model.load(moe, ModelParams(tensor_buft_overrides=[TensorBuftOverride("x", "CPU")] * 4096))
     with pytest.raises(InvalidRequestError):
         n_cpu_moe(4096)
     with pytest.raises(InvalidRequestError):

@@ -68,9 +68,7 @@ def test_every_sampler_samples_and_the_same_seed_gives_the_same_tokens(
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_every_sampler_can_be_cloned_and_reset(
-    model: Model, name: str, logits: np.ndarray
-) -> None:
+def test_every_sampler_can_be_cloned_and_reset(model: Model, name: str, logits: np.ndarray) -> None:
     with MAKERS[name](model) as sampler, sampler.clone() as copy:
         assert copy.name == sampler.name == name
         if name == "adaptive-p":  # it remembers its choice until it is accepted
@@ -308,7 +306,9 @@ def test_the_reason_for_refusing_a_grammar(
     "grammar",
     [
         "root ::= " + "(" * 100_000 + '"a"' + ")" * 100_000,
-        "root ::= r0\n" + "".join(f"r{i} ::= r{i + 1}\n" for i in range(100_000)) + 'r100000 ::= "a"',
+        "root ::= r0\n"
+        + "".join(f"r{i} ::= r{i + 1}\n" for i in range(100_000))
+        + 'r100000 ::= "a"',
     ],
     ids=["groups", "rules"],
 )

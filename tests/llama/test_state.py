@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shimmy.errors import InvalidRequestError, LlamaError
-from shimmy.llama import Batch, Context, ContextParams, Model, StateFlags
+from shimmy.llama import Batch, Context, Model, StateFlags
 
 PROMPT = [1, 2, 3, 4, 5, 6]
 
@@ -137,9 +137,7 @@ def resigned(saved: bytearray) -> bytearray:
 
 
 @pytest.mark.parametrize("seq_id", [None, 0])
-def test_a_state_that_llama_cpp_refuses_leaves_nothing(
-    filled: Context, seq_id: int | None
-) -> None:
+def test_a_state_that_llama_cpp_refuses_leaves_nothing(filled: Context, seq_id: int | None) -> None:
     saved = resigned(filled.state.save(seq_id)[:-50])
     with pytest.raises(LlamaError) as caught:
         filled.state.restore(saved, seq_id)

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import gguf
 import pytest
 
 from shimmy.errors import InvalidRequestError
-from shimmy.llama import Model, TokenAttr, VocabType
+from shimmy.llama import Batch, Context, DecodeStatus, Model, TokenAttr, VocabType
 from tests.support.tiny_gguf import SPECIALS, token_id, vocabulary
 
 TEXTS = ["", "the quick fox", "käse 🧀 \x00 tab\t\n", "<|im_end|>", "a" * 5000, " ", "日本語"]
@@ -93,3 +94,30 @@ def test_tokens_outside_the_vocabulary_are_refused(model: Model, token: int) -> 
         with pytest.raises(InvalidRequestError, match="outside the vocabulary") as caught:
             use(token)
         assert caught.value.param == "token"
+
+
+def test_a_model_without_a_tokenizer_says_so(tiny_of) -> None:
+    """llama.cpp asserts in all of these."""
+    fields = {
+        "tokenizer.ggml.model": ("no_vocab", gguf.GGUFValueType.STRING),
+        "{arch}.vocab_size": (380, gguf.GGUFValueType.UINT32),
+    }
+    with Model.load(tiny_of(fields=fields)) as model:
+        vocab = model.vocab
+        assert (vocab.type, vocab.n_tokens) == (VocabType.NONE, 380)
+        assert vocab.bos is None
+        assert vocab.eog_tokens == frozenset()
+        for use in (
+            lambda: vocab.tokenize("a"),
+            lambda: vocab.detokenize([1]),
+            lambda: vocab.attr(1),
+            lambda: vocab.token_to_piece(1),
+            lambda: vocab.text(1),
+            lambda: vocab.score(1),
+            lambda: vocab.is_eog(1),
+            lambda: vocab.is_control(1),
+        ):
+            with pytest.raises(InvalidRequestError, match="no tokenizer"):
+                use()
+        with Context(model) as context:
+            assert context.decode(Batch.of([1, 2])) is DecodeStatus.OK

@@ -154,6 +154,12 @@ def test_names_are_stable_from_scan_to_scan(tmp_path):
     assert registry.refresh() == before
 
 
+def test_a_registered_path_is_absolute(tmp_path, monkeypatch):
+    mine = gguf.write(tmp_path / "m.gguf")
+    monkeypatch.chdir(tmp_path)
+    assert register(Path("m.gguf")).path == str(mine)
+
+
 def test_a_missing_model_file_is_a_clear_error(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.gguf cannot be read: No such file") as caught:
         register(tmp_path / "none.gguf")

@@ -7,6 +7,7 @@ one. All have a byte-level BPE vocabulary (every byte, some English merges, Chat
 from __future__ import annotations
 
 import functools
+import itertools
 import struct
 from collections import Counter
 from pathlib import Path
@@ -45,7 +46,7 @@ def vocabulary() -> tuple[tuple[str, ...], tuple[str, ...]]:
     for _ in range(120):
         pairs: Counter[tuple[str, str]] = Counter()
         for word, n in words.items():
-            for pair in zip(word, word[1:], strict=False):
+            for pair in itertools.pairwise(word):
                 pairs[pair] += n
         if not pairs:
             break
@@ -109,7 +110,15 @@ def write_model(
     return path
 
 
-def write_lora(path: Path, *, n_layer: int = 2, rank: int = 4, scale: float = 1.0, arch: str = "llama", suffix: str = "") -> Path:
+def write_lora(
+    path: Path,
+    *,
+    n_layer: int = 2,
+    rank: int = 4,
+    scale: float = 1.0,
+    arch: str = "llama",
+    suffix: str = "",
+) -> Path:
     """Write a LoRA adapter for the llama model's query projections; `suffix` makes its tensors' names wrong."""
     rng = np.random.default_rng(11)
     writer = gguf.GGUFWriter(path, arch)
@@ -152,7 +161,9 @@ def patch(source: Path, target: Path, offset: int, data: bytes) -> Path:
     return target
 
 
-def patch_counts(source: Path, target: Path, *, n_tensors: int | None = None, n_kv: int | None = None) -> Path:
+def patch_counts(
+    source: Path, target: Path, *, n_tensors: int | None = None, n_kv: int | None = None
+) -> Path:
     """Copy a GGUF with other counts in its header."""
     content = bytearray(source.read_bytes())
     if n_tensors is not None:
@@ -172,7 +183,11 @@ def truncate(source: Path, target: Path, keep: float) -> Path:
 
 def _byte_chars() -> list[str]:
     """Return GPT-2's printable stand-in for each byte."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     table, extra = {b: chr(b) for b in printable}, 0
     for b in range(256):
         if b not in table:
@@ -197,7 +212,13 @@ def _weights(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.
     if name.endswith("ssm_a"):
         return -np.ones(shape, np.float32)
     values = rng.standard_normal(shape, dtype=np.float32) * np.float32(shape[-1] ** -0.5)
-    small = len(shape) == 1 or "gate_inp" in name or "conv1d" in name or "types" in name or "position" in name
+    small = (
+        len(shape) == 1
+        or "gate_inp" in name
+        or "conv1d" in name
+        or "types" in name
+        or "position" in name
+    )
     return values if small else values.astype(np.float16)
 
 
@@ -205,7 +226,10 @@ def _llama(writer: gguf.GGUFWriter, n_layer: int, n_expert: int) -> dict[str, tu
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(N_EMBD // N_HEAD)
     n_vocab = len(vocabulary()[0])
-    tensors: dict[str, tuple[int, ...]] = {"token_embd.weight": (n_vocab, N_EMBD), "output_norm.weight": (N_EMBD,)}
+    tensors: dict[str, tuple[int, ...]] = {
+        "token_embd.weight": (n_vocab, N_EMBD),
+        "output_norm.weight": (N_EMBD,),
+    }
     for i in range(n_layer):
         b = f"blk.{i}."
         tensors |= {b + "attn_norm.weight": (N_EMBD,), b + "ffn_norm.weight": (N_EMBD,)}
@@ -238,7 +262,10 @@ def _mamba(writer: gguf.GGUFWriter, n_layer: int, _n_expert: int) -> dict[str, t
     writer.add_ssm_state_size(d_state)
     writer.add_ssm_time_step_rank(dt_rank)
     n_vocab = len(vocabulary()[0])
-    tensors: dict[str, tuple[int, ...]] = {"token_embd.weight": (n_vocab, N_EMBD), "output_norm.weight": (N_EMBD,)}
+    tensors: dict[str, tuple[int, ...]] = {
+        "token_embd.weight": (n_vocab, N_EMBD),
+        "output_norm.weight": (N_EMBD,),
+    }
     for i in range(n_layer):
         b = f"blk.{i}."
         tensors |= {
@@ -286,7 +313,9 @@ def _bert(writer: gguf.GGUFWriter, n_layer: int, _n_expert: int) -> dict[str, tu
 
 def _add_vocabulary(writer: gguf.GGUFWriter, arch: str) -> None:
     tokens, merges = vocabulary()
-    types = [gguf.TokenType.NORMAL] * (len(tokens) - len(SPECIALS)) + [gguf.TokenType.CONTROL] * len(SPECIALS)
+    types = [gguf.TokenType.NORMAL] * (len(tokens) - len(SPECIALS)) + [
+        gguf.TokenType.CONTROL
+    ] * len(SPECIALS)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(list(tokens))

@@ -15,7 +15,13 @@ from shimmy.cli.engine_flags import engine_flags, engine_options
 from shimmy.cli.flags import GlobalFlags, global_flags
 from shimmy.config import ServerConfig
 from shimmy.engine.types.options import MAX_PARALLEL, EngineOptions
-from shimmy.errors import EngineClosedError, ShimmyError
+from shimmy.errors import (
+    BackendError,
+    ConfigError,
+    EngineClosedError,
+    InvalidRequestError,
+    ShimmyError,
+)
 from shimmy.models.registry import Registry
 from shimmy.server.bind import DEFAULT_PORT, LOOPBACK
 
@@ -118,7 +124,7 @@ async def _serve(
     try:
         await asyncio.wait({serving, announcing}, return_when=asyncio.FIRST_COMPLETED)
         if announcing.done() and (error := announcing.exception()) is not None:
-            if strict or not isinstance(error, ShimmyError):
+            if strict or _is_final(error, models):
                 raise error
             click.echo(f"error: {error}", err=True)
         await serving
@@ -135,6 +141,12 @@ async def _announce(banner: Banner, pool: Pool) -> None:
     if pool.current is not None:
         with contextlib.suppress(EngineClosedError):  # a signal came first
             banner.ready(await banner.loading(pool.current))
+
+
+def _is_final(error: BaseException, models: Registry) -> bool:
+    """Whether no other model could do better: there is none, or a flag or a fault is to blame."""
+    blamed = isinstance(error, ConfigError | InvalidRequestError | BackendError)
+    return blamed or not isinstance(error, ShimmyError) or len(models.entries()) == 1
 
 
 def _spec(bind: str | None, host: str | None, port: int | None) -> str:

@@ -1,0 +1,93 @@
+#include "topk.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+// The row is read once, at memory speed: that loop is compiled for several instruction sets and chosen when loaded.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
+#    define SHM_MULTIVERSION __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#    define SHM_MULTIVERSION
+#endif
+
+namespace shm {
+
+namespace {
+
+constexpr int32_t lanes     = 16;
+constexpr int32_t min_block = 2 * lanes;
+constexpr int32_t max_block = 16 * lanes;
+
+// The highest of each `block` logits; a NaN counts as lower than any number.
+SHM_MULTIVERSION void block_maxima(const float * logits, int32_t n_blocks, int32_t block, float * maxima) {
+    for (int32_t b = 0; b < n_blocks; b++) {
+        const float * row = logits + static_cast<size_t>(b) * block;
+        float         high[lanes];
+        for (float & value : high) {
+            value = -INFINITY;
+        }
+        for (int32_t i = 0; i < block; i += lanes) {
+            for (int32_t j = 0; j < lanes; j++) {
+                high[j] = row[i + j] > high[j] ? row[i + j] : high[j];
+            }
+        }
+        float highest = high[0];
+        for (int32_t j = 1; j < lanes; j++) {
+            highest = high[j] > highest ? high[j] : highest;
+        }
+        maxima[b] = highest;
+    }
+}
+
+// So large that blocks are few, so small that there are several for each of the k.
+int32_t block_size(int32_t n, int32_t k) {
+    const int32_t block = n / (8 * k) / lanes * lanes;
+    return std::min(block, max_block);
+}
+
+void append_from(const float * logits, int32_t first, int32_t last, float bound, std::vector<llama_token_data> & out) {
+    for (int32_t i = first; i < last; i++) {
+        if (logits[i] >= bound) {
+            out.push_back({ i, logits[i], 0.0f });
+        }
+    }
+}
+
+}  // namespace
+
+bool top_k(const float * logits, int32_t n, int32_t k, std::vector<llama_token_data> & out) {
+    const int32_t block = k > 0 ? block_size(n, k) : 0;
+    if (block < min_block) {
+        return false;
+    }
+    // The k-th highest maximum is a bound from below: k blocks have a logit that reaches it.
+    const int32_t                   n_blocks = n / block;
+    static thread_local std::vector<float> maxima;
+    static thread_local std::vector<float> ordered;
+    maxima.resize(static_cast<size_t>(n_blocks));
+    block_maxima(logits, n_blocks, block, maxima.data());
+    ordered = maxima;
+    std::nth_element(ordered.begin(), ordered.begin() + (k - 1), ordered.end(), std::greater<float>());
+    const float bound = ordered[static_cast<size_t>(k - 1)];
+    if (!(bound > -INFINITY)) {
+        return false;
+    }
+    for (int32_t b = 0; b < n_blocks; b++) {
+        if (maxima[static_cast<size_t>(b)] >= bound) {
+            append_from(logits, b * block, (b + 1) * block, bound, out);
+        }
+    }
+    append_from(logits, n_blocks * block, n, bound, out);
+    return true;
+}
+
+void all_logits(const float * logits, int32_t n, std::vector<llama_token_data> & out) {
+    const size_t first = out.size();
+    out.resize(first + static_cast<size_t>(n));
+    for (int32_t i = 0; i < n; i++) {
+        out[first + static_cast<size_t>(i)] = { i, logits[i], 0.0f };
+    }
+}
+
+}  // namespace shm

@@ -1,0 +1,19 @@
+// topk: the likeliest few of a row of logits, without sorting or copying the row.
+#pragma once
+
+#include "llama.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace shm {
+
+// Appends candidates that include the k highest of n logits (a few more: whatever is as high as the bound that was
+// found), in order of their ids. Returns false, with nothing appended, when the row is too short for its k, or has too
+// few numbers in it (NaN, -inf) for a bound to be found; then the whole row has to be looked at.
+bool top_k(const float * logits, int32_t n, int32_t k, std::vector<llama_token_data> & out);
+
+// Appends all n.
+void all_logits(const float * logits, int32_t n, std::vector<llama_token_data> & out);
+
+}  // namespace shm
