@@ -25,6 +25,22 @@ SHM_API struct shm_sampler * shm_sampler_new(const struct llama_model * model, i
 SHM_API void                 shm_sampler_free(struct shm_sampler * sampler);
 SHM_API uint32_t             shm_sampler_seed(const struct shm_sampler * sampler);
 
+/* Chooses a token from a row of n_vocab logits and accepts it, or SHM_FAULT. Rows do this by themselves in shm_step. */
+SHM_API llama_token shm_sampler_draw(struct shm_sampler * sampler, const float * logits);
+
+/* Shows the sampler the end of a prompt; 0, or SHM_FAULT. shm_row_open does it by itself. */
+SHM_API int shm_sampler_prime(struct shm_sampler * sampler, const llama_token * tokens, int32_t n_tokens);
+
+/* ---- reference: common_sampler itself, from the same JSON, for tests; samples row `idx` of the context ---- */
+
+struct shm_reference;
+
+SHM_API struct shm_reference * shm_reference_new(const struct llama_model * model, int32_t n_ctx, const char * json,
+                                                 size_t n_json);
+SHM_API void                   shm_reference_free(struct shm_reference * reference);
+SHM_API llama_token shm_reference_draw(struct shm_reference * reference, struct llama_context * ctx, int32_t idx);
+SHM_API int         shm_reference_prime(struct shm_reference * reference, const llama_token * tokens, int32_t n_tokens);
+
 /* ---- stepper: the rows of one context; thread of the context ---- */
 
 struct shm_stepper;

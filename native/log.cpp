@@ -3,6 +3,7 @@
 #include "guard.hpp"
 #include "shim.h"
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -34,11 +35,13 @@ struct ring {
     std::condition_variable added;
     std::deque<line>        lines;
     std::deque<error_line>  errors;  // not drained by readers
-    size_t                  bytes     = 0;
-    uint64_t                seq       = 0;
-    uint64_t                dropped   = 0;
-    int                     min_level = GGML_LOG_LEVEL_INFO;
+    size_t                  bytes   = 0;
+    uint64_t                seq     = 0;
+    uint64_t                dropped = 0;
 };
+
+// Read without the lock: most lines are dropped for their level, and a decode has many of them.
+std::atomic<int> min_level{GGML_LOG_LEVEL_INFO};
 
 // Never destroyed: backends' threads may still log while the process exits.
 ring & the_ring() {
@@ -72,8 +75,8 @@ void push(int level, std::string_view text) {
                 r.errors.pop_front();
             }
         }
-        if (level < r.min_level) {
-            return;
+        if (level < min_level.load(std::memory_order_relaxed)) {
+            return;  // a warning or error that is kept only for messages
         }
         r.lines.push_back({level, std::string(text)});
         r.bytes += text.size();
@@ -100,6 +103,9 @@ void add(int level, std::string_view text) {
     if (level != GGML_LOG_LEVEL_CONT) {
         flush_pending();
         pending.level = level;
+    }
+    if (pending.level < GGML_LOG_LEVEL_WARN && pending.level < min_level.load(std::memory_order_relaxed)) {
+        return;  // and so are the fragments that continue it
     }
     while (!text.empty()) {
         const size_t end = text.find('\n');
@@ -138,11 +144,7 @@ void log_line(int level, const std::string & text) noexcept {
 
 }  // namespace shm
 
-void shm_log_set_level(int level) {
-    ring &                            r = the_ring();
-    const std::lock_guard<std::mutex> lock(r.mutex);
-    r.min_level = level;
-}
+void shm_log_set_level(int level) { min_level.store(level, std::memory_order_relaxed); }
 
 size_t shm_log_read(char * buf, size_t cap) {
     ring &                            r = the_ring();

@@ -1,242 +1,337 @@
 #include "sampler.hpp"
 
-#include "guard.hpp"
-#include "json.h"
-
 #include <algorithm>
 #include <climits>
 #include <cmath>
-#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+#include "grammar.hpp"
+#include "guard.hpp"
+#include "reasoning-budget.h"
+#include "sampling_params.hpp"
+#include "topk.hpp"
 
 namespace {
 
-template <class T>
-void read(const common_json & in, const char * key, T & out) {
-    if (in.contains(key) && !in.at(key).is_null()) {
-        out = in.at(key).get<T>();
+bool penalises(const common_params_sampling & params) {
+    return params.penalty_last_n > 0 &&
+           (params.penalty_repeat != 1.0f || params.penalty_freq != 0.0f || params.penalty_present != 0.0f);
+}
+
+bool repeats_cost(const common_params_sampling & params) {
+    return params.dry_multiplier != 0.0f && params.dry_base >= 1.0f && params.dry_penalty_last_n > 0;
+}
+
+// Of how many of the highest logits the chain's choice is one, whatever the others are; 0 when it depends on them all.
+// The steps before the first that bounds must keep the order of logits, apart from the tokens they touch one by one.
+int32_t bound_of(const common_params_sampling & params) {
+    if (params.mirostat != 0) {
+        return 0;
     }
-}
-
-// A model's own advice: general.sampling.* in its metadata.
-std::string advice(const llama_model * model, llama_model_meta_key key) {
-    char      text[512];
-    const int n = llama_model_meta_val_str(model, llama_model_meta_key_str(key), text, sizeof(text));
-    return n > 0 && n < static_cast<int>(sizeof(text)) ? std::string(text) : std::string();
-}
-
-void advise(const llama_model * model, llama_model_meta_key key, float & out) {
-    const std::string text  = advice(model, key);
-    char *            end   = nullptr;
-    const float       value = std::strtof(text.c_str(), &end);
-    if (end != text.c_str() && std::isfinite(value)) {
-        out = value;
-    }
-}
-
-void advise(const llama_model * model, llama_model_meta_key key, int32_t & out) {
-    const std::string text  = advice(model, key);
-    char *            end   = nullptr;
-    const long        value = std::strtol(text.c_str(), &end, 10);
-    if (end != text.c_str() && value >= INT_MIN && value <= INT_MAX) {
-        out = static_cast<int32_t>(value);
-    }
-}
-
-void take_advice(const llama_model * model, common_params_sampling & params) {
-    advise(model, LLAMA_MODEL_META_KEY_SAMPLING_TOP_K, params.top_k);
-    advise(model, LLAMA_MODEL_META_KEY_SAMPLING_TOP_P, params.top_p);
-    advise(model, LLAMA_MODEL_META_KEY_SAMPLING_MIN_P, params.min_p);
-    advise(model, LLAMA_MODEL_META_KEY_SAMPLING_XTC_PROBABILITY, params.xtc_probability);
-    advise(model, LLAMA_MODEL_META_KEY_SAMPLING_XTC_THRESHOLD, params.xtc_threshold);
-    advise(model, LLAMA_MODEL_META_KEY_SAMPLING_TEMP, params.temp);
-    advise(model, LLAMA_MODEL_META_KEY_SAMPLING_PENALTY_LAST_N, params.penalty_last_n);
-    advise(model, LLAMA_MODEL_META_KEY_SAMPLING_PENALTY_REPEAT, params.penalty_repeat);
-    advise(model, LLAMA_MODEL_META_KEY_SAMPLING_MIROSTAT, params.mirostat);
-    advise(model, LLAMA_MODEL_META_KEY_SAMPLING_MIROSTAT_TAU, params.mirostat_tau);
-    advise(model, LLAMA_MODEL_META_KEY_SAMPLING_MIROSTAT_ETA, params.mirostat_eta);
-    const std::string order = advice(model, LLAMA_MODEL_META_KEY_SAMPLING_SEQUENCE);
-    if (!order.empty()) {
-        params.samplers = common_sampler_types_from_names(string_split<std::string>(order, ';'));
-    }
-}
-
-void read_numbers(const common_json & in, common_params_sampling & params) {
-    read(in, "seed", params.seed);
-    read(in, "temperature", params.temp);
-    read(in, "top_k", params.top_k);
-    read(in, "top_p", params.top_p);
-    read(in, "min_p", params.min_p);
-    read(in, "typ_p", params.typ_p);
-    read(in, "top_n_sigma", params.top_n_sigma);
-    read(in, "xtc_probability", params.xtc_probability);
-    read(in, "xtc_threshold", params.xtc_threshold);
-    read(in, "dynatemp_range", params.dynatemp_range);
-    read(in, "dynatemp_exponent", params.dynatemp_exponent);
-    read(in, "repeat_last_n", params.penalty_last_n);
-    read(in, "repeat_penalty", params.penalty_repeat);
-    read(in, "presence_penalty", params.penalty_present);
-    read(in, "frequency_penalty", params.penalty_freq);
-    read(in, "dry_multiplier", params.dry_multiplier);
-    read(in, "dry_base", params.dry_base);
-    read(in, "dry_allowed_length", params.dry_allowed_length);
-    read(in, "dry_penalty_last_n", params.dry_penalty_last_n);
-    read(in, "mirostat", params.mirostat);
-    read(in, "mirostat_tau", params.mirostat_tau);
-    read(in, "mirostat_eta", params.mirostat_eta);
-    read(in, "adaptive_target", params.adaptive_target);
-    read(in, "adaptive_decay", params.adaptive_decay);
-    read(in, "min_keep", params.min_keep);
-    read(in, "ignore_eos", params.ignore_eos);
-}
-
-void read_lists(const common_json & in, common_params_sampling & params) {
-    read(in, "dry_sequence_breakers", params.dry_sequence_breakers);
-    std::vector<std::string> names;
-    read(in, "samplers", names);
-    if (in.contains("samplers") && !in.at("samplers").is_null()) {
-        params.samplers = common_sampler_types_from_names(names);
-        if (params.samplers.size() != names.size()) {
-            throw std::invalid_argument("samplers: one of the names is unknown");
+    for (const auto type : params.samplers) {
+        switch (type) {
+            case COMMON_SAMPLER_TYPE_PENALTIES:
+            case COMMON_SAMPLER_TYPE_DRY: break;
+            case COMMON_SAMPLER_TYPE_TOP_K:
+                if (params.top_k > 0) {
+                    return params.top_k;
+                }
+                break;
+            case COMMON_SAMPLER_TYPE_TOP_N_SIGMA:
+                if (params.top_n_sigma > 0.0f) {
+                    return 0;
+                }
+                break;
+            case COMMON_SAMPLER_TYPE_TYPICAL_P:
+                if (params.typ_p < 1.0f) {
+                    return 0;
+                }
+                break;
+            case COMMON_SAMPLER_TYPE_XTC:
+                if (params.xtc_probability > 0.0f) {
+                    return 0;
+                }
+                break;
+            case COMMON_SAMPLER_TYPE_TOP_P:
+                if (params.top_p < 1.0f) {
+                    return 0;
+                }
+                break;
+            case COMMON_SAMPLER_TYPE_MIN_P:
+                if (params.min_p > 0.0f) {
+                    return 0;
+                }
+                break;
+            case COMMON_SAMPLER_TYPE_TEMPERATURE:
+                if (params.dynatemp_range > 0.0f) {
+                    return 0;
+                }
+                if (params.temp <= 0.0f) {
+                    return 1;  // only the highest is left
+                }
+                break;
+            default: return 0;
         }
     }
+    return 0;
 }
 
-void read_biases(const common_json & in, const llama_vocab * vocab, common_params_sampling & params) {
-    const int32_t n_vocab = llama_vocab_n_tokens(vocab);
-    if (in.contains("logit_bias")) {
-        for (const auto & [key, value] : in.at("logit_bias").items()) {
-            const long token = std::strtol(key.c_str(), nullptr, 10);
-            if (token < 0 || token >= n_vocab) {
-                throw std::invalid_argument("logit_bias: token " + key + " is not in the vocabulary of " +
-                                            std::to_string(n_vocab) + " tokens");
-            }
-            // JSON has no infinity: null bans the token
-            const float bias = value.is_null() ? -INFINITY : value.get<float>();
-            params.logit_bias.push_back({static_cast<llama_token>(token), bias});
-        }
-    }
-    if (params.ignore_eos) {
-        for (llama_token token = 0; token < n_vocab; token++) {
-            if (llama_vocab_is_eog(vocab, token)) {
-                params.logit_bias.push_back({token, -INFINITY});
-            }
-        }
-    }
+// Greedy from the first step to the last: what comes before the temperature can only drop tokens below the highest.
+bool takes_highest(const common_params_sampling & params) {
+    const auto has = [&](common_sampler_type type) {
+        return std::find(params.samplers.begin(), params.samplers.end(), type) != params.samplers.end();
+    };
+    return params.mirostat == 0 && params.temp <= 0.0f && params.dynatemp_range <= 0.0f &&
+           has(COMMON_SAMPLER_TYPE_TEMPERATURE) && !has(COMMON_SAMPLER_TYPE_ADAPTIVE_P) &&
+           !has(COMMON_SAMPLER_TYPE_INFILL) && (params.typ_p >= 1.0f || !has(COMMON_SAMPLER_TYPE_TYPICAL_P)) &&
+           (params.xtc_probability <= 0.0f || !has(COMMON_SAMPLER_TYPE_XTC));
 }
 
-void read_preserved(const common_json & in, const llama_vocab * vocab, common_params_sampling & params) {
-    std::vector<std::string> texts;
-    read(in, "preserved_tokens", texts);
-    for (const auto & text : texts) {
-        const auto ids = common_tokenize(vocab, text, false, true);
-        if (ids.size() == 1) {
-            params.preserved_tokens.insert(ids[0]);
-        }
-    }
-}
-
-// A trigger word that is one preserved token is matched by its id, as the token's text may not be generated otherwise.
-void read_triggers(const common_json & in, const llama_vocab * vocab, common_params_sampling & params) {
-    if (!in.contains("grammar_triggers")) {
-        return;
-    }
-    for (const auto & [_, entry] : in.at("grammar_triggers").items()) {
-        common_grammar_trigger trigger;
-        trigger.type  = static_cast<common_grammar_trigger_type>(entry.at("type").get<int>());
-        trigger.value = entry.at("value").get<std::string>();
-        trigger.token = entry.value("token", LLAMA_TOKEN_NULL);
-        if (trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_WORD) {
-            const auto ids = common_tokenize(vocab, trigger.value, false, true);
-            if (ids.size() == 1 && params.preserved_tokens.count(ids[0]) > 0) {
-                trigger.type  = COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN;
-                trigger.token = ids[0];
-            }
-        }
-        params.grammar_triggers.push_back(trigger);
-    }
-}
-
-void read_grammar(const common_json & in, const llama_vocab * vocab, common_params_sampling & params) {
-    read_preserved(in, vocab, params);
-    read(in, "generation_prompt", params.generation_prompt);
-    std::string text;
-    read(in, "grammar", text);
-    if (text.empty()) {
-        return;
-    }
-    if (text.compare(0, 11, "%llguidance") == 0) {
-        throw std::invalid_argument("grammar: llguidance grammars are not supported, use GBNF");
-    }
-    const auto type =
-        in.value("grammar_type", "user") == "template" ? COMMON_GRAMMAR_TYPE_TOOL_CALLS : COMMON_GRAMMAR_TYPE_USER;
-    params.grammar = common_grammar(type, text);
-    read(in, "grammar_lazy", params.grammar_lazy);
-    read_triggers(in, vocab, params);
-    if (params.grammar_lazy && params.grammar_triggers.empty()) {
-        throw std::invalid_argument("grammar: a lazy grammar needs a trigger");
-    }
-}
-
-void read_reasoning(const common_json & in, const llama_vocab * vocab, common_params_sampling & params) {
-    std::string              start;
-    std::vector<std::string> ends;
-    read(in, "thinking_start_tag", start);
-    read(in, "thinking_end_tags", ends);
-    read(in, "reasoning_budget_tokens", params.reasoning_budget_tokens);
-    if (start.empty() || ends.empty()) {
-        return;
-    }
-    params.reasoning_budget_start = common_tokenize(vocab, start, false, true);
-    for (const auto & end : ends) {
-        params.reasoning_budget_end.push_back(common_tokenize(vocab, end, false, true));
-    }
-    params.reasoning_budget_forced = params.reasoning_budget_end.front();
-}
-
-common_params_sampling read_params(const llama_model * model, int32_t n_ctx, const common_json & in) {
-    const llama_vocab *    vocab = llama_model_get_vocab(model);
-    common_params_sampling params;
-    params.no_perf = true;
-    take_advice(model, params);
-    read_numbers(in, params);
-    read_lists(in, params);
-    read_biases(in, vocab, params);
-    read_grammar(in, vocab, params);
-    read_reasoning(in, vocab, params);
-    for (int32_t * window : {&params.penalty_last_n, &params.dry_penalty_last_n}) {
-        if (*window < 0) {
-            *window = n_ctx;
-        }
-    }
-    if (params.mirostat < 0 || params.mirostat > 2) {
-        throw std::invalid_argument("mirostat must be 0, 1 or 2");
-    }
+common_params_sampling without_grammar(common_params_sampling params) {
+    params.grammar = {};
+    params.grammar_triggers.clear();
+    params.generation_prompt.clear();
+    params.reasoning_budget_start.clear();
     return params;
+}
+
+// The tokens of the generation prompt; some vocabularies put a space before the first that is not in the text.
+std::vector<llama_token> prefill_of(const llama_vocab * vocab, const std::string & prompt) {
+    if (prompt.empty()) {
+        return {};
+    }
+    std::vector<llama_token> tokens = common_tokenize(vocab, prompt, /*add_special=*/false, /*parse_special=*/true);
+    if (!tokens.empty() && std::isspace(static_cast<unsigned char>(prompt[0])) == 0) {
+        const std::string piece = common_token_to_piece(vocab, tokens[0], /*special=*/true);
+        if (!piece.empty() && std::isspace(static_cast<unsigned char>(piece[0])) != 0) {
+            tokens.erase(tokens.begin());
+        }
+    }
+    return tokens;
 }
 
 }  // namespace
 
+shm_sampler::shm_sampler(const llama_model * model, common_params_sampling params)
+    : params_(std::move(params)), preserved_(params_.preserved_tokens) {
+    const llama_vocab *    vocab = llama_model_get_vocab(model);
+    common_params_sampling plain = without_grammar(params_);
+    n_vocab_                     = llama_vocab_n_tokens(vocab);
+    chain_.reset(common_sampler_init(model, plain));
+    if (!chain_) {
+        throw std::runtime_error("the sampler could not be made");
+    }
+    prefill_ = prefill_of(vocab, params_.generation_prompt);
+    make_grammar(vocab);
+    make_budget(vocab);
+
+    bound_               = takes_highest(params_) ? 1 : bound_of(params_);
+    window_              = static_cast<size_t>(std::max(penalises(params_) ? params_.penalty_last_n : 0,
+                                                        repeats_cost(params_) ? params_.dry_penalty_last_n : 0));
+    int32_t n_suppressed = 0;
+    for (const auto & bias : params_.logit_bias) {
+        touched_[bias.token]++;
+    }
+    const llama_token * suppressed = llama_vocab_get_suppress_tokens(vocab, &n_suppressed);
+    for (int32_t i = 0; i < n_suppressed; i++) {
+        touched_[suppressed[i]]++;
+    }
+}
+
+void shm_sampler::make_grammar(const llama_vocab * vocab) {
+    const std::string & text = common_grammar_value(params_.grammar);
+    if (text.empty()) {
+        return;
+    }
+    shm::check_grammar(vocab, text.c_str(), "root");
+    if (!params_.grammar_lazy) {
+        grammar_.reset(llama_sampler_init_grammar(vocab, text.c_str(), "root"));
+    } else {
+        std::vector<std::string> patterns;
+        std::vector<llama_token> tokens;
+        for (const auto & trigger : params_.grammar_triggers) {
+            switch (trigger.type) {
+                case COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN: tokens.push_back(trigger.token); break;
+                case COMMON_GRAMMAR_TRIGGER_TYPE_WORD: patterns.push_back(regex_escape(trigger.value)); break;
+                case COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN: patterns.push_back(trigger.value); break;
+                case COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL: patterns.push_back("^(?:" + trigger.value + ")$"); break;
+            }
+        }
+        std::vector<const char *> pointers;
+        for (const auto & pattern : patterns) {
+            pointers.push_back(pattern.c_str());
+        }
+        grammar_.reset(llama_sampler_init_grammar_lazy_patterns(vocab, text.c_str(), "root", pointers.data(),
+                                                                pointers.size(), tokens.data(), tokens.size()));
+    }
+    if (!grammar_) {
+        throw std::invalid_argument("the grammar could not be used");
+    }
+    if (!params_.grammar_lazy && common_grammar_needs_prefill(params_.grammar)) {
+        for (const llama_token token : prefill_) {
+            llama_sampler_accept(grammar_.get(), token);
+        }
+    }
+}
+
+// A lazy grammar needs it too: inside a reasoning block its triggers do not count.
+void shm_sampler::make_budget(const llama_vocab * vocab) {
+    const bool wanted = params_.grammar_lazy || params_.reasoning_budget_tokens >= 0 || params_.reasoning_control;
+    if (params_.reasoning_budget_start.empty() || params_.reasoning_budget_end.empty() || !wanted) {
+        return;
+    }
+    const int32_t budget = params_.reasoning_budget_tokens < 0 ? INT_MAX : params_.reasoning_budget_tokens;
+    budget_.reset(common_reasoning_budget_init(vocab, {params_.reasoning_budget_start}, params_.reasoning_budget_end,
+                                               params_.reasoning_budget_forced, budget));
+    for (const llama_token token : prefill_) {
+        llama_sampler_accept(budget_.get(), token);
+    }
+}
+
+bool shm_sampler::grammar_applies() const {
+    if (!grammar_ || !budget_ || !params_.grammar_lazy) {
+        return grammar_ != nullptr;
+    }
+    const auto state = common_reasoning_budget_get_state(budget_.get());
+    return state == REASONING_BUDGET_IDLE || state == REASONING_BUDGET_DONE;
+}
+
+bool shm_sampler::grammar_allows(llama_token token) {
+    llama_token_data       one  = {token, 1.0f, 0.0f};
+    llama_token_data_array list = {&one, 1, -1, false};
+    llama_sampler_apply(grammar_.get(), &list);
+    return one.logit != -INFINITY;
+}
+
+// The highest of the row and every token that the chain may lift above them.
+void shm_sampler::few(const float * logits, std::vector<llama_token_data> & out) const {
+    const auto n_touched = static_cast<int32_t>(std::min<size_t>(touched_.size(), INT_MAX / 2));
+    out.clear();
+    if (bound_ == 0 || bound_ > n_vocab_ || !shm::top_k(logits, n_vocab_, bound_ + n_touched, out)) {
+        shm::all_logits(logits, n_vocab_, out);
+        return;
+    }
+    const size_t n_high = out.size();
+    const auto   by_id  = [](const llama_token_data & data, llama_token id) { return data.id < id; };
+    for (const auto & [token, _] : touched_) {
+        const auto high = out.begin() + static_cast<std::ptrdiff_t>(n_high);
+        const auto at   = std::lower_bound(out.begin(), high, token, by_id);
+        if (at == high || at->id != token) {
+            out.push_back({token, logits[token], 0.0f});
+        }
+    }
+}
+
+llama_token shm_sampler::choose(llama_token_data_array & candidates) {
+    llama_sampler_apply(common_sampler_get(chain_.get()), &candidates);
+    if (candidates.selected < 0 || candidates.selected >= static_cast<int64_t>(candidates.size)) {
+        throw std::runtime_error("the sampler chose no token: check its settings");
+    }
+    return candidates.data[candidates.selected].id;
+}
+
+llama_token shm_sampler::sample(const float * logits, std::vector<llama_token_data> & scratch) {
+    const bool forcing = budget_ && common_reasoning_budget_get_state(budget_.get()) != REASONING_BUDGET_IDLE &&
+                         common_reasoning_budget_get_state(budget_.get()) != REASONING_BUDGET_DONE;
+    if (forcing) {
+        scratch.clear();
+        shm::all_logits(logits, n_vocab_, scratch);
+    } else {
+        few(logits, scratch);
+    }
+    llama_token_data_array candidates = {scratch.data(), scratch.size(), -1, false};
+    if (forcing) {
+        llama_sampler_apply(budget_.get(), &candidates);
+    }
+    const llama_token token = choose(candidates);
+    if (!grammar_applies() || grammar_allows(token)) {
+        return token;
+    }
+    // Rejected: the grammar first, then the chain, both over the whole vocabulary, as common_sampler does.
+    scratch.clear();
+    shm::all_logits(logits, n_vocab_, scratch);
+    candidates = {scratch.data(), scratch.size(), -1, false};
+    if (budget_) {
+        llama_sampler_apply(budget_.get(), &candidates);
+    }
+    llama_sampler_apply(grammar_.get(), &candidates);
+    return choose(candidates);
+}
+
+void shm_sampler::remember(llama_token token) {
+    if (window_ == 0) {
+        return;
+    }
+    recent_.push_back(token);
+    touched_[token]++;
+    if (recent_.size() > window_) {
+        const auto oldest = touched_.find(recent_.front());
+        if (--oldest->second == 0) {
+            touched_.erase(oldest);
+        }
+        recent_.pop_front();
+    }
+}
+
+// The end of the reasoning may hold the beginning of a trigger, which the grammar has not seen.
+void shm_sampler::replay_end() {
+    if (common_reasoning_budget_get_state(budget_.get()) != REASONING_BUDGET_DONE) {
+        return;
+    }
+    if (const llama_tokens * end = common_reasoning_budget_get_end_match(budget_.get())) {
+        for (const llama_token token : *end) {
+            llama_sampler_accept(grammar_.get(), token);
+        }
+    }
+}
+
+void shm_sampler::accept(llama_token token) {
+    const bool to_grammar = grammar_applies();  // asked before the budget moves on
+    if (budget_) {
+        llama_sampler_accept(budget_.get(), token);
+        if (grammar_ && !to_grammar) {
+            replay_end();
+        }
+    }
+    if (to_grammar) {
+        llama_sampler_accept(grammar_.get(), token);
+    }
+    common_sampler_accept(chain_.get(), token, /*is_generated=*/true);
+    remember(token);
+}
+
 void shm_sampler::prime(const llama_token * tokens, size_t n) {
-    const size_t first = n > static_cast<size_t>(n_history) ? n - static_cast<size_t>(n_history) : 0;
+    const auto   longest = std::max({params_.penalty_last_n, params_.dry_penalty_last_n, params_.n_prev});
+    const size_t first   = n > static_cast<size_t>(longest) ? n - static_cast<size_t>(longest) : 0;
     for (size_t i = first; i < n; i++) {
-        common_sampler_accept(impl.get(), tokens[i], /*is_generated=*/false);
+        common_sampler_accept(chain_.get(), tokens[i], /*is_generated=*/false);
+        remember(tokens[i]);
     }
 }
 
 shm_sampler * shm_sampler_new(const llama_model * model, int32_t n_ctx, const char * json, size_t n_json) {
     return shm::guarded<shm_sampler *>(nullptr, [&] {
-        common_params_sampling params  = read_params(model, n_ctx, common_json::parse(std::string(json, n_json)));
-        auto                   sampler = std::make_unique<shm_sampler>();
-        sampler->preserved             = params.preserved_tokens;
-        sampler->n_history             = std::max({params.penalty_last_n, params.dry_penalty_last_n, params.n_prev});
-        sampler->impl.reset(common_sampler_init(model, params));
-        if (!sampler->impl) {
-            throw std::runtime_error("the sampler could not be made");
-        }
-        return sampler.release();
+        return new shm_sampler(model, shm::read_sampling_params(model, n_ctx, std::string(json, n_json)));
     });
 }
 
 void shm_sampler_free(shm_sampler * sampler) { delete sampler; }
 
-uint32_t shm_sampler_seed(const shm_sampler * sampler) { return common_sampler_get_seed(sampler->impl.get()); }
+uint32_t shm_sampler_seed(const shm_sampler * sampler) { return sampler->seed(); }
+
+llama_token shm_sampler_draw(shm_sampler * sampler, const float * logits) {
+    return shm::guarded<llama_token>(SHM_FAULT, [&] {
+        static thread_local std::vector<llama_token_data> scratch;
+        const llama_token                                 token = sampler->sample(logits, scratch);
+        sampler->accept(token);
+        return token;
+    });
+}
+
+int shm_sampler_prime(shm_sampler * sampler, const llama_token * tokens, int32_t n) {
+    return shm::guarded<int>(SHM_FAULT, [&] {
+        sampler->prime(tokens, static_cast<size_t>(std::max(n, 0)));
+        return 0;
+    });
+}

@@ -1,16 +1,52 @@
-// sampler: llama.cpp's common_sampler behind the C ABI.
+// sampler: chooses a row's next token, as llama.cpp's common_sampler would, from few candidates where that is exact.
 #pragma once
 
+#include <cstdint>
+#include <deque>
+#include <set>
+#include <unordered_map>
+#include <vector>
+
 #include "engine.h"
+#include "llama-cpp.h"
 #include "sampling.h"
 
-#include <set>
-
+// Thread: one at a time.
 struct shm_sampler {
-    common_sampler_ptr    impl;
-    std::set<llama_token> preserved;  // control tokens whose text the output parser needs
-    int32_t               n_history;  // how many prompt tokens the chain looks back on
+    shm_sampler(const llama_model * model, common_params_sampling params);
 
-    // The chain sees the end of the prompt, for penalties and DRY.
+    // Chooses from a row of logits; does not accept. `scratch` is the calling thread's, its content does not matter.
+    llama_token sample(const float * logits, std::vector<llama_token_data> & scratch);
+
+    // Tells the chain, the grammar and the reasoning budget what was generated.
+    void accept(llama_token token);
+
+    // Tells the chain the end of the prompt, for penalties and DRY.
     void prime(const llama_token * tokens, size_t n);
+
+    uint32_t seed() const { return common_sampler_get_seed(chain_.get()); }
+
+    bool is_preserved(llama_token token) const { return preserved_.count(token) > 0; }
+
+  private:
+    void        make_grammar(const llama_vocab * vocab);
+    void        make_budget(const llama_vocab * vocab);
+    bool        grammar_applies() const;
+    bool        grammar_allows(llama_token token);
+    void        replay_end();
+    void        remember(llama_token token);
+    void        few(const float * logits, std::vector<llama_token_data> & out) const;
+    llama_token choose(llama_token_data_array & candidates);
+
+    common_params_sampling   params_;
+    int32_t                  n_vocab_;
+    common_sampler_ptr       chain_;  // without grammar and budget, which are ours below
+    llama_sampler_ptr        grammar_;
+    llama_sampler_ptr        budget_;
+    std::vector<llama_token> prefill_;    // the generation prompt, which the grammar has passed
+    std::set<llama_token>    preserved_;  // control tokens whose text the output parser needs
+    int32_t                  bound_;      // how many of the highest logits the chain can choose from; 0: any
+    size_t                   window_;     // how many last tokens change logits
+    std::deque<llama_token>  recent_;
+    std::unordered_map<llama_token, int32_t> touched_;  // tokens whose logits the chain changes, with counts
 };

@@ -7,6 +7,7 @@
 // Thread: the owner of the context, for all of it.
 #include "engine.h"
 #include "guard.hpp"
+#include "pool.hpp"
 #include "sampler.hpp"
 #include "text.hpp"
 
@@ -61,6 +62,21 @@ class step_batch {
     llama_batch impl_;
 };
 
+// A row's choice of its next token.
+struct draw {
+    int32_t       row;
+    const float * logits;
+    llama_token   token;
+    std::string   error;
+};
+
+// Sampling a row is tens of microseconds: more threads than this only wake each other.
+constexpr int32_t max_helpers = 7;
+
+int n_helpers(const llama_context * ctx) {
+    return std::min(llama_n_threads(const_cast<llama_context *>(ctx)) - 1, max_helpers);
+}
+
 void require(bool condition, const char * message) {
     if (!condition) {
         throw std::invalid_argument(message);
@@ -75,7 +91,8 @@ struct shm_stepper {
           vocab(llama_model_get_vocab(llama_get_model(ctx))),
           memory(llama_get_memory(ctx)),
           rows(static_cast<size_t>(n_rows)),
-          batch(static_cast<int32_t>(llama_n_batch(ctx))) {}
+          batch(static_cast<int32_t>(llama_n_batch(ctx))),
+          pool(n_helpers(ctx)) {}
 
     row & at(int32_t index) {
         require(index >= 0 && index < static_cast<int32_t>(rows.size()), "row: out of range");
@@ -86,7 +103,9 @@ struct shm_stepper {
     void    check(const shm_bite * plan, int32_t n_plan);
     void    fill(const shm_bite * plan, int32_t n_plan);
     void    undo(const shm_bite * plan, int32_t n_plan);
-    void    sample(row & row, int32_t index, int32_t i_batch);
+    void    sample(const shm_bite * plan, int32_t n_plan);
+    void    choose(draw & draw);
+    void    deliver(draw & draw);
     void    append_piece(const row & row, llama_token token);
     int32_t finish_of(row & row, llama_token token, shm_row_event & event);
 
@@ -97,9 +116,11 @@ struct shm_stepper {
     step_batch                        batch;
     std::vector<int32_t>              order;    // indexes into the plan, by sequence id
     std::vector<int32_t>              outputs;  // batch index of each bite's last token, -1 where it samples nothing
+    std::vector<draw>                 draws;
     std::vector<shm_row_event>        events;
     std::string                       text;
     std::string                       piece;
+    shm::pool                         pool;
 };
 
 void shm_stepper::check(const shm_bite * plan, int32_t n_plan) {
@@ -148,7 +169,7 @@ void shm_stepper::undo(const shm_bite * plan, int32_t n_plan) {
 }
 
 void shm_stepper::append_piece(const row & row, llama_token token) {
-    const bool special = row.sampler->preserved.count(token) > 0;
+    const bool special = row.sampler->is_preserved(token);
     piece.resize(64);
     int32_t n = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, special);
     if (n < 0) {
@@ -174,32 +195,59 @@ int32_t shm_stepper::finish_of(row & row, llama_token token, shm_row_event & eve
     return static_cast<int32_t>(row.tokens.size()) >= row.n_ctx ? SHM_FINISH_CONTEXT : SHM_FINISH_NONE;
 }
 
-// A fault in here (a grammar that cannot go on, say) is this row's alone.
-void shm_stepper::sample(row & row, int32_t index, int32_t i_batch) {
-    shm_row_event event{};
-    event.row         = index;
-    event.stop        = -1;
-    event.token       = LLAMA_TOKEN_NULL;
-    event.text_offset = static_cast<uint32_t>(text.size());
+// Thread: any of the pool's; touches nothing but the row and its logits. A fault in here (a grammar that cannot go on,
+// say) is this row's alone.
+void shm_stepper::choose(draw & draw) {
+    static thread_local std::vector<llama_token_data> scratch;
+    const shm::abort_guard                            guard;
     try {
-        common_sampler * sampler = row.sampler->impl.get();
-        event.token              = common_sampler_sample(sampler, ctx, i_batch);
-        common_sampler_accept(sampler, event.token, /*is_generated=*/true);
-        row.tokens.push_back(event.token);
-        event.finish = finish_of(row, event.token, event);
+        shm_sampler & sampler = *rows[draw.row]->sampler;
+        draw.token            = sampler.sample(draw.logits, scratch);
+        sampler.accept(draw.token);
+    } catch (const std::exception & error) {
+        draw.error = error.what();
+    }
+}
+
+void shm_stepper::deliver(draw & draw) {
+    row &         row = *rows[draw.row];
+    shm_row_event event{};
+    event.row         = draw.row;
+    event.stop        = -1;
+    event.token       = draw.token;
+    event.text_offset = static_cast<uint32_t>(text.size());
+    if (draw.error.empty()) {
+        row.tokens.push_back(draw.token);
+        event.finish = finish_of(row, draw.token, event);
         if (event.finish != SHM_FINISH_NONE && event.finish != SHM_FINISH_STOP) {
             row.text.flush(text);
         }
-    } catch (const shm::abort_error &) {
-        throw;
-    } catch (const std::exception & error) {
-        text.resize(event.text_offset);
-        text += error.what();
+    } else {
         event.finish = SHM_FINISH_ERROR;
+        text += draw.error;
     }
     event.n_generated = row.n_generated();
     event.text_size   = static_cast<uint32_t>(text.size()) - event.text_offset;
     events.push_back(event);
+}
+
+void shm_stepper::sample(const shm_bite * plan, int32_t n_plan) {
+    draws.clear();
+    for (int32_t i = 0; i < n_plan; i++) {
+        if (outputs[i] >= 0) {
+            const float * logits = llama_get_logits_ith(ctx, outputs[i]);
+            if (logits == nullptr) {
+                throw std::runtime_error("llama.cpp has no logits for a row");
+            }
+            draws.push_back({plan[i].row, logits, LLAMA_TOKEN_NULL, {}});
+        }
+    }
+    pool.run(static_cast<int>(draws.size()), [this](int i) { choose(draws[static_cast<size_t>(i)]); });
+    events.clear();
+    text.clear();
+    for (auto & draw : draws) {
+        deliver(draw);
+    }
 }
 
 shm_stepper * shm_stepper_new(llama_context * ctx, int32_t n_rows) {
@@ -275,16 +323,10 @@ int32_t shm_step(shm_stepper * stepper, const shm_bite * plan, int32_t n_plan, s
         }
         llama_synchronize(stepper->ctx);
         const int64_t t_decoded = llama_time_us();
-        stepper->events.clear();
-        stepper->text.clear();
         for (int32_t i = 0; i < n_plan; i++) {
             stepper->rows[plan[i].row]->n_past += plan[i].n_tokens;
         }
-        for (int32_t i = 0; i < n_plan; i++) {
-            if (stepper->outputs[i] >= 0) {
-                stepper->sample(*stepper->rows[plan[i].row], plan[i].row, stepper->outputs[i]);
-            }
-        }
+        stepper->sample(plan, n_plan);
         result->events    = stepper->events.data();
         result->n_events  = static_cast<int32_t>(stepper->events.size());
         result->text      = stepper->text.data();

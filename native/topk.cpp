@@ -6,9 +6,9 @@
 
 // The row is read once, at memory speed: that loop is compiled for several instruction sets and chosen when loaded.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
-#    define SHM_MULTIVERSION __attribute__((target_clones("avx512f", "avx2", "default")))
+#define SHM_MULTIVERSION __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
-#    define SHM_MULTIVERSION
+#define SHM_MULTIVERSION
 #endif
 
 namespace shm {
@@ -16,7 +16,7 @@ namespace shm {
 namespace {
 
 constexpr int32_t lanes     = 16;
-constexpr int32_t min_block = 2 * lanes;
+constexpr int32_t min_block = lanes;
 constexpr int32_t max_block = 16 * lanes;
 
 // The highest of each `block` logits; a NaN counts as lower than any number.
@@ -42,14 +42,14 @@ SHM_MULTIVERSION void block_maxima(const float * logits, int32_t n_blocks, int32
 
 // So large that blocks are few, so small that there are several for each of the k.
 int32_t block_size(int32_t n, int32_t k) {
-    const int32_t block = n / (8 * k) / lanes * lanes;
+    const int32_t block = n / (4 * k) / lanes * lanes;
     return std::min(block, max_block);
 }
 
 void append_from(const float * logits, int32_t first, int32_t last, float bound, std::vector<llama_token_data> & out) {
     for (int32_t i = first; i < last; i++) {
         if (logits[i] >= bound) {
-            out.push_back({ i, logits[i], 0.0f });
+            out.push_back({i, logits[i], 0.0f});
         }
     }
 }
@@ -62,7 +62,7 @@ bool top_k(const float * logits, int32_t n, int32_t k, std::vector<llama_token_d
         return false;
     }
     // The k-th highest maximum is a bound from below: k blocks have a logit that reaches it.
-    const int32_t                   n_blocks = n / block;
+    const int32_t                          n_blocks = n / block;
     static thread_local std::vector<float> maxima;
     static thread_local std::vector<float> ordered;
     maxima.resize(static_cast<size_t>(n_blocks));
@@ -86,7 +86,7 @@ void all_logits(const float * logits, int32_t n, std::vector<llama_token_data> &
     const size_t first = out.size();
     out.resize(first + static_cast<size_t>(n));
     for (int32_t i = 0; i < n; i++) {
-        out[first + static_cast<size_t>(i)] = { i, logits[i], 0.0f };
+        out[first + static_cast<size_t>(i)] = {i, logits[i], 0.0f};
     }
 }
 

@@ -3,6 +3,14 @@ struct shm_sampler;
 struct shm_sampler *shm_sampler_new(const struct llama_model *, int32_t, const char *, size_t);
 void shm_sampler_free(struct shm_sampler *);
 uint32_t shm_sampler_seed(const struct shm_sampler *);
+llama_token shm_sampler_draw(struct shm_sampler *, const float *);
+int shm_sampler_prime(struct shm_sampler *, const llama_token *, int32_t);
+
+struct shm_reference;
+struct shm_reference *shm_reference_new(const struct llama_model *, int32_t, const char *, size_t);
+void shm_reference_free(struct shm_reference *);
+llama_token shm_reference_draw(struct shm_reference *, struct llama_context *, int32_t);
+int shm_reference_prime(struct shm_reference *, const llama_token *, int32_t);
 
 #define SHM_FINISH_NONE ...
 #define SHM_FINISH_EOG ...

@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 # Before the libraries are loaded: ggml would answer an abort with gdb, forked from inside the process.
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 
-from shimmy.llama import _llama
-from shimmy.llama._llama import ffi, lib
+try:
+    from shimmy.llama import _llama
+    from shimmy.llama._llama import ffi, lib
+except ImportError as error:
+    raise ImportError(
+        f"shimmy's native extension cannot be loaded: {error}. "
+        "In a checkout run ci/dev, else reinstall the package"
+    ) from error
 
 __all__ = [
     "LIB_DIR",

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class Memory:
     """Operations on sequences, over positions p0 to p1 (excluded; None: from the start, to the end).
 
-    Sequence ids are 0..255; in a unified cache those from `n_seq_max` on can hold prefixes too.
+    Sequence ids are 0..255 in a unified cache, where those from `n_seq_max` on can hold prefixes;
+    otherwise each sequence has a stream of its own, and there are `n_seq_max`.
     Thread: the context's owner.
     """
 
@@ -31,7 +32,7 @@ class Memory:
 
         False where the memory cannot remove a part: recurrent and hybrid models.
         """
-        seq = -1 if seq_id is None else _checks.sequence("seq_id", seq_id)
+        seq = -1 if seq_id is None else self.sequence("seq_id", seq_id)
         return check(lib.shm_memory_seq_rm(self._ptr, seq, *_span(p0, p1)), "seq_rm") == 1
 
     def seq_cp(self, src: int, dst: int, p0: int | None = None, p1: int | None = None) -> None:
@@ -39,21 +40,23 @@ class Memory:
 
         Where every sequence has its own stream, only a whole sequence can be copied.
         """
-        _checks.sequence("src", src)
-        _checks.sequence("dst", dst)
-        if not self._context.kv_unified:
-            self._own_streams(src, dst, p0, p1)
+        self.sequence("src", src)
+        self.sequence("dst", dst)
+        if self._own_streams and src != dst and (p0 or p1 is not None):
+            raise InvalidRequestError(
+                "without kv_unified only a whole sequence can be copied", param="p0"
+            )
         check(lib.shm_memory_seq_cp(self._ptr, src, dst, *_span(p0, p1)), "seq_cp")
 
     def seq_keep(self, seq_id: int) -> None:
         """Remove all other sequences."""
-        check(lib.shm_memory_seq_keep(self._ptr, _checks.sequence("seq_id", seq_id)), "seq_keep")
+        check(lib.shm_memory_seq_keep(self._ptr, self.sequence("seq_id", seq_id)), "seq_keep")
 
     def seq_add(
         self, seq_id: int, delta: int, p0: int | None = None, p1: int | None = None
     ) -> None:
         """Add `delta` to positions; the cells are rotated in the next decode."""
-        _checks.sequence("seq_id", seq_id)
+        self.sequence("seq_id", seq_id)
         _checks.integer("delta", delta, -_checks.INT32_MAX, _checks.INT32_MAX)
         check(lib.shm_memory_seq_add(self._ptr, seq_id, *_span(p0, p1), delta), "seq_add")
 
@@ -61,18 +64,18 @@ class Memory:
         self, seq_id: int, divisor: int, p0: int | None = None, p1: int | None = None
     ) -> None:
         """Divide positions by `divisor`."""
-        _checks.sequence("seq_id", seq_id)
+        self.sequence("seq_id", seq_id)
         _checks.integer("divisor", divisor, 1, _checks.INT32_MAX)
         check(lib.shm_memory_seq_div(self._ptr, seq_id, *_span(p0, p1), divisor), "seq_div")
 
     def seq_pos_min(self, seq_id: int) -> int | None:
         """Return a sequence's smallest position, None when it is empty; above 0 with SWA."""
-        seq = _checks.sequence("seq_id", seq_id)
+        seq = self.sequence("seq_id", seq_id)
         return _position(check(lib.shm_memory_seq_pos_min(self._ptr, seq), "seq_pos_min"))
 
     def seq_pos_max(self, seq_id: int) -> int | None:
         """Return a sequence's largest position, None when it is empty."""
-        seq = _checks.sequence("seq_id", seq_id)
+        seq = self.sequence("seq_id", seq_id)
         return _position(check(lib.shm_memory_seq_pos_max(self._ptr, seq), "seq_pos_max"))
 
     @property
@@ -86,19 +89,20 @@ class Memory:
         # NULL for models without memory, which the shim reports
         return lib.llama_get_memory(self._context.ptr)
 
-    def _own_streams(self, src: int, dst: int, p0: int | None, p1: int | None) -> None:
-        n_streams = self._context.n_seq_max
-        for param, seq in (("src", src), ("dst", dst)):
-            if seq >= n_streams:
-                raise InvalidRequestError(
-                    f"{param} {seq} has no stream of its own: n_seq_max is {n_streams}, "
-                    "and kv_unified is off",
-                    param=param,
-                )
-        if src != dst and (p0 or p1 is not None):
+    @property
+    def _own_streams(self) -> bool:
+        return not self._context.kv_unified and self._context.n_seq_max > 1
+
+    def sequence(self, param: str, seq: int) -> int:
+        """Return `seq` if this memory can hold it, else raise an error that names `param`."""
+        _checks.sequence(param, seq)
+        if self._own_streams and seq >= self._context.n_seq_max:
             raise InvalidRequestError(
-                "without kv_unified only a whole sequence can be copied", param="p0"
+                f"{param} {seq} has no stream of its own: n_seq_max is {self._context.n_seq_max}, "
+                "and kv_unified is off",
+                param=param,
             )
+        return seq
 
 
 def _span(p0: int | None, p1: int | None) -> tuple[int, int]:

@@ -59,7 +59,7 @@ class State:
         mark = log_mark()
         with ffi.from_buffer("uint8_t[]", saved, require_writable=True) as target:
             body = target + _HEADER.size
-            n = lib.shm_state_get(self._context.ptr, body, size, _seq(seq_id), flags)
+            n = lib.shm_state_get(self._context.ptr, body, size, self._seq(seq_id), flags)
         if n == 0:
             _fail("could not save the state", mark)
         del saved[_HEADER.size + n :]
@@ -78,7 +78,7 @@ class State:
         Raises `LlamaError` for bytes that are damaged or do not fit. When llama.cpp is the one that
         refuses them, what was to be replaced is empty.
         """
-        seq, ptr = _seq(seq_id), self._context.ptr
+        seq, ptr = self._seq(seq_id), self._context.ptr
         self._check(memoryview(saved))
         mark = log_mark()
         with ffi.from_buffer("uint8_t[]", saved) as source:
@@ -119,7 +119,7 @@ class State:
 
     def _native_size(self, seq_id: int | None, flags: StateFlags) -> int:
         mark = log_mark()
-        size = int(lib.shm_state_size(self._context.ptr, _seq(seq_id), flags))
+        size = int(lib.shm_state_size(self._context.ptr, self._seq(seq_id), flags))
         if size == 0:
             _fail("could not size the state", mark)
         return size
@@ -147,6 +147,9 @@ class State:
         )
         return zlib.crc32(repr(identity).encode())
 
+    def _seq(self, seq_id: int | None) -> int:
+        return -1 if seq_id is None else self._context.memory.sequence("seq_id", seq_id)
+
     def _forget(self, seq_id: int | None) -> None:
         """Drop what a failed restore may have left half done."""
         if seq_id is None:
@@ -159,7 +162,3 @@ def _fail(what: str, mark: int) -> NoReturn:
     if lib.shm_last_fault() != lib.SHM_FAULT_NONE:
         raise_fault(what, mark=mark)
     raise LlamaError(what, log=errors_since(mark))
-
-
-def _seq(seq_id: int | None) -> int:
-    return -1 if seq_id is None else _checks.sequence("seq_id", seq_id)

@@ -141,8 +141,9 @@ class Preparer:
             fields |= {name: value for name, value in rendered.sampler.items() if value != b"null"}
         try:
             return RowSampler(self._model, msgspec.json.encode(fields), n_ctx=self._n_ctx)
-        except LlamaError as error:
-            raise InvalidRequestError(error.message, param="grammar") from error
+        except (LlamaError, InvalidRequestError) as error:
+            param = "grammar" if "grammar" in error.message else None
+            raise InvalidRequestError(error.message, param=param) from error
 
 
 def _parser(rendered: Rendered | None) -> OutputParser | None:

@@ -90,9 +90,26 @@ def test_own_streams_copy_whole_sequences_only(model: Model) -> None:
         for p0, p1 in ((2, None), (None, 3), (0, 3)):
             with pytest.raises(InvalidRequestError, match="whole sequence"):
                 context.memory.seq_cp(0, 1, p0, p1)
-        with pytest.raises(InvalidRequestError, match="no stream") as caught:
-            context.memory.seq_cp(0, 2)
-        assert caught.value.param == "dst"
+        memory = context.memory
+        for use in (
+            lambda: memory.seq_cp(0, 2),
+            lambda: memory.seq_cp(2, 0),
+            lambda: memory.seq_rm(2),
+            lambda: memory.seq_keep(2),
+            lambda: memory.seq_add(2, 1),
+            lambda: memory.seq_div(2, 2),
+            lambda: memory.seq_pos_min(2),
+            lambda: memory.seq_pos_max(2),
+        ):
+            with pytest.raises(InvalidRequestError, match="no stream of its own: n_seq_max is 2"):
+                use()
+
+
+def test_a_single_stream_takes_all_sequence_ids(model: Model) -> None:
+    with Context(model, ContextParams(n_ctx=256)) as context:
+        context.decode(Batch.of(PROMPT))
+        context.memory.seq_cp(0, 255, 0, 3)
+        assert positions(context.memory, 255) == (0, 2)
 
 
 def test_a_recurrent_memory_cannot_be_cut_and_says_so(tiny_of) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shimmy.errors import InvalidRequestError, LlamaError
-from shimmy.llama import Batch, Context, Model, StateFlags
+from shimmy.llama import Batch, Context, ContextParams, Model, StateFlags
 
 PROMPT = [1, 2, 3, 4, 5, 6]
 
@@ -187,3 +187,13 @@ def test_sequence_ids_are_checked(filled: Context, seq_id: int) -> None:
     for use in (filled.state.size, filled.state.save, lambda seq: filled.state.restore(b"", seq)):
         with pytest.raises(InvalidRequestError):
             use(seq_id)
+
+
+def test_sequences_without_a_stream_are_refused(model: Model) -> None:
+    with Context(model, ContextParams(n_ctx=512, n_seq_max=2)) as context:
+        context.decode(Batch.of(PROMPT))
+        saved = context.state.save(0)
+        context.state.restore(saved, 1)
+        assert context.memory.seq_pos_max(1) == 5
+        with pytest.raises(InvalidRequestError, match="no stream"):
+            context.state.restore(saved, 2)

@@ -35,11 +35,12 @@ def test_control_tokens_are_rendered_only_on_request(model: Model) -> None:
     assert vocab.detokenize([end], unparse_special=True) == "<|im_end|>"
 
 
-def test_invalid_utf8_is_tokenized_byte_by_byte(model: Model) -> None:
+def test_invalid_utf8_is_tokenized_or_refused(model: Model) -> None:
+    """llama_tokenize throws through the C API for four bytes beyond U+10FFFF."""
     vocab = model.vocab
-    tokens = vocab.tokenize(b"\xff\xfe\xc3")
-    assert tokens
-    assert vocab.detokenize(tokens)
+    assert vocab.detokenize(vocab.tokenize(b"a\xc3"))
+    with pytest.raises(InvalidRequestError, match="invalid codepoint"):
+        vocab.tokenize(b"\xf4\x90\x80\x80")
 
 
 def test_a_lone_surrogate_does_not_stop_it(model: Model) -> None:

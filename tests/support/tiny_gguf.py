@@ -70,13 +70,14 @@ def write_model(
     n_expert: int = 0,
     n_expert_used: int = 2,
     n_ctx: int = N_CTX,
+    n_unused: int = 0,
     seed: int = 7,
     fields: dict[str, tuple[Any, gguf.GGUFValueType]] | None = None,
     drop: tuple[str, ...] = (),
 ) -> Path:
     """Write a model of arch llama, qwen2vl (M-RoPE), mamba (recurrent) or bert (encoder).
 
-    `fields` sets or replaces metadata, "{arch}" in a key is the architecture's name; `drop` leaves out metadata or tensors.
+    `n_unused` tokens that are never meant are added to the vocabulary. `fields` sets or replaces metadata, "{arch}" in a key is the architecture's name; `drop` leaves out metadata or tensors.
     """
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, arch)
@@ -95,7 +96,8 @@ def write_model(
     tensors = {"llama": _llama, "qwen2vl": _qwen2vl, "mamba": _mamba, "bert": _bert}[arch](
         writer, n_layer, n_expert
     )
-    _add_vocabulary(writer, arch)
+    tensors["token_embd.weight"] = (len(vocabulary()[0]) + n_unused, N_EMBD)
+    _add_vocabulary(writer, arch, n_unused)
 
     metadata = writer.kv_data[0]
     for key, (value, kind) in (fields or {}).items():
@@ -311,11 +313,13 @@ def _bert(writer: gguf.GGUFWriter, n_layer: int, _n_expert: int) -> dict[str, tu
     return tensors
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter, arch: str) -> None:
+def _add_vocabulary(writer: gguf.GGUFWriter, arch: str, n_unused: int = 0) -> None:
     tokens, merges = vocabulary()
     types = [gguf.TokenType.NORMAL] * (len(tokens) - len(SPECIALS)) + [
         gguf.TokenType.CONTROL
     ] * len(SPECIALS)
+    tokens += tuple(f"<unused{i}>" for i in range(n_unused))
+    types += [gguf.TokenType.UNUSED] * n_unused
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(list(tokens))

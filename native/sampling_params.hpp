@@ -1,0 +1,15 @@
+// sampling_params: from a request's JSON to llama.cpp's common_params_sampling.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "common.h"
+
+namespace shm {
+
+// `json` is as for shm_sampler_new. What it leaves out is the model's own advice (general.sampling.* in its metadata),
+// else llama.cpp's default. Throws std::invalid_argument with the field's name, or what the JSON parser throws.
+common_params_sampling read_sampling_params(const llama_model * model, int32_t n_ctx, const std::string & json);
+
+}  // namespace shm
