@@ -66,13 +66,13 @@ def _add_vocabulary(writer: gguf.GGUFWriter, path: Path) -> None:
     writer.add_chat_template(TEMPLATE.read_text(encoding="utf-8"))
 
 
-def export(run: Path, out: Path) -> None:
-    """Write the model that `training.train` left in `run` to the GGUF file `out`."""
+def export(weights_path: Path, out: Path) -> None:
+    """Write the weights that `training.train` left, and the vocabulary beside them, as GGUF."""
     shape = Shape()
-    weights = torch.load(run / "model.pt", weights_only=True)
+    weights = torch.load(weights_path, weights_only=True)
     writer = gguf.GGUFWriter(out, "llama")
     _add_header(writer, shape, sum(weight.numel() for weight in weights.values()))
-    _add_vocabulary(writer, run / "tokenizer.json")
+    _add_vocabulary(writer, weights_path.parent / "tokenizer.json")
     for name, tensor in weights.items():
         weight = tensor.float().numpy()
         if "attn_q" in name:
@@ -93,10 +93,10 @@ def export(run: Path, out: Path) -> None:
 def main() -> None:
     """Read the command line and export."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="folder that training.train wrote")
+    parser.add_argument("weights", type=Path, help="the weights that training.train wrote")
     parser.add_argument("out", type=Path, help="the GGUF file to write")
     options = parser.parse_args()
-    export(options.run, options.out)
+    export(options.weights, options.out)
     print(f"{options.out}: {options.out.stat().st_size} bytes")
 
 

@@ -1,4 +1,4 @@
-"""Trains the demo model on the generated corpus, from a seed, on two CPU cores."""
+"""Trains the demo model on the generated corpus, one run of the plan at a time, on two CPU cores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import random
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,50 +20,25 @@ from training import parallel, rows, tokenizer
 from training.corpus.mixture import documents
 from training.model import Llama, Shape
 from training.muon import Muon
+from training.plan import PLANS, Plan
 
-STEPS, SEED = 1000, 11435
 INVENTED = 0.35
-WARMUP, DECAY_FROM = 40, 0.35
-MATRIX_RATE, OTHER_RATE = 0.02, 3e-3
 _REPORT_EVERY = 20
 _SAVE_EVERY = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """A stretch of the training with one row length; `batch` counts one process's rows."""
-
-    steps: int
-    batch: int
-    length: int
-    long_share: float
-
-
-def phases(steps: int) -> list[Phase]:
-    """Return the plan: short rows, then a tenth of the steps over the whole context length."""
-    long = steps // 10
-    return [Phase(steps - long, 6, 512, 0.0), Phase(long, 2, 2048, 0.05)]
-
-
-def rate(step: int, steps: int) -> float:
-    """Return the share of the full learning rate: warm up, hold, then fall to nothing."""
-    if step < WARMUP:
-        return (step + 1) / WARMUP
-    return min(1.0, (steps - step) / (steps * (1 - DECAY_FROM)))
 
 
 class Trainer:
     """The model under training and its optimisers, in one of the processes."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
         self.step = 0
         self.model = Llama(Shape())
         named = list(self.model.named_parameters())
         matrices = [w for name, w in named if w.dim() > 1 and name.startswith("blk")]
         others = [w for name, w in named if w.dim() == 1 or not name.startswith("blk")]
-        adam = torch.optim.AdamW(others, OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.0)
-        self._optimisers = [Muon(matrices, MATRIX_RATE, weight_decay=0.02), adam]
+        adam = torch.optim.AdamW(others, plan.other_rate, betas=(0.9, 0.98), weight_decay=0.0)
+        self._optimisers = [Muon(matrices, plan.matrix_rate, weight_decay=0.02), adam]
         for optimiser in self._optimisers:
             for group in optimiser.param_groups:
                 group["full"] = group["lr"]
@@ -80,7 +54,7 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self._optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = group["full"] * rate(self.step, self.steps)
+                group["lr"] = group["full"] * self.plan.rate(self.step)
             optimiser.step()
             optimiser.zero_grad()
         self.step += 1
@@ -95,18 +69,19 @@ def _loss(model: Llama, tokens: Tensor, weights: Tensor) -> Tensor:
     return (losses * weight).sum() / weight.sum()
 
 
-def work(rank: int, out: Path, steps: int, seed: int, meeting: Path) -> None:
+def work(rank: int, out: Path, plan: Plan, meeting: Path) -> None:
     """Train in one process; the first reports, and writes the weights and a record of the run."""
     parallel.join(rank, meeting)
-    torch.manual_seed(seed)
+    torch.manual_seed(plan.seed)
     vocabulary = tokenizer.load(out / "tokenizer.json")
-    trainer = Trainer(steps)
+    trainer = Trainer(plan)
+    if plan.start:
+        trainer.model.load_state_dict(torch.load(out / f"{plan.start}.pt", weights_only=True))
     seen, loss, started = 0, 0.0, time.time()
-    for phase in phases(steps):
+    for phase in plan.phases:
         # each process has documents of its own
-        source = documents(
-            random.Random(f"{seed} {rank} {phase.length}"), INVENTED, phase.long_share
-        )
+        rng = random.Random(f"{plan.seed} {rank} {phase.length}")
+        source = documents(rng, INVENTED, phase.long_share, phase.drill_share)
         tokens, weights = rows.pack(vocabulary, source, phase.steps * phase.batch, phase.length)
         for at in range(0, len(tokens), phase.batch):
             here = slice(at, at + phase.batch)
@@ -116,19 +91,21 @@ def work(rank: int, out: Path, steps: int, seed: int, meeting: Path) -> None:
             if rank == 0 and trainer.step % _REPORT_EVERY == 0:
                 took = time.time() - started
                 mean, loss = loss / _REPORT_EVERY, 0.0
-                print(f"step {trainer.step}/{steps} loss {mean:.4f} {took:.0f} s", flush=True)
+                print(f"step {trainer.step}/{plan.steps} loss {mean:.4f} {took:.0f} s", flush=True)
             if rank == 0 and trainer.step % _SAVE_EVERY == 0:
-                torch.save(trainer.model.state_dict(), out / "model.pt")
+                torch.save(trainer.model.state_dict(), out / f"{plan.name}.pt")
     if rank == 0:
-        torch.save(trainer.model.state_dict(), out / "model.pt")
+        torch.save(trainer.model.state_dict(), out / f"{plan.name}.pt")
     times = torch.tensor([time.process_time()])
     parallel.add_up([times])
     if rank == 0:
         record = {
-            "seed": seed, "steps": steps, "tokens": seen, "torch": torch.__version__,
+            "seed": plan.seed, "steps": plan.steps, "tokens": seen, "torch": torch.__version__,
             "wall_seconds": round(time.time() - started), "cpu_seconds": round(times.item()),
         }  # fmt: skip
-        (out / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        (out / f"{plan.name}.json").write_text(
+            json.dumps(record, indent=1) + "\n", encoding="utf-8"
+        )
         print(record)
 
 
@@ -136,15 +113,16 @@ def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder for weights, vocabulary and record")
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("plan", choices=PLANS, help="which run of the plan")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    tokenizer.train(options.out / "tokenizer.json")
+    plan = PLANS[options.plan]
+    if plan.start is None:
+        tokenizer.train(options.out / "tokenizer.json")
     # set before the children start: their encoders would otherwise warn, and fight for the cores
     os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (options.out, options.steps, options.seed, Path(folder) / "meeting")
+        arguments = (options.out, plan, Path(folder) / "meeting")
         spawn(work, arguments, nprocs=parallel.PROCESSES)  # type: ignore[no-untyped-call]
 
 

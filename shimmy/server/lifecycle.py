@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 # Seconds for handlers whose requests were just given up, to write their error and return.
 _LAST_WORDS = 2.0
 
+# Seconds in which a repeated signal is an echo: `timeout` and some supervisors signal the process and its group.
+_ECHO = 0.05
+
 
 async def serve(app: web.Application, sock: socket.socket, config: ServerConfig) -> None:
     """Serve on `sock` until SIGTERM or SIGINT, then let running requests finish and return.
@@ -79,13 +82,19 @@ async def _within(seconds: float, event: asyncio.Event) -> bool:
 @contextmanager
 def _signals(stop: asyncio.Event) -> Iterator[None]:
     """Set `stop` at the first SIGTERM or SIGINT; exit at the second."""
+    loop = asyncio.get_running_loop()
+    first = 0.0
 
     def on_signal(number: int) -> None:
+        nonlocal first
         if stop.is_set():
+            if loop.time() - first < _ECHO:
+                return
             print("shimmy: second signal, ending at once", file=sys.stderr, flush=True)  # noqa: T201
             # workers end by themselves when their pipes close
             os._exit(128 + number)
         log.info("%s: shutting down", signal.Signals(number).name)
+        first = loop.time()
         stop.set()
 
     numbers = (signal.SIGINT, signal.SIGTERM)

@@ -41,9 +41,7 @@ def test_a_streamed_answer_is_the_same_text_with_usage_last(client: openai.OpenA
 
 
 def test_the_stream_helper_accumulates_the_same_answer(client: openai.OpenAI) -> None:
-    with client.chat.completions.stream(
-        model=MODEL, messages=QUESTION, temperature=0
-    ) as stream:
+    with client.chat.completions.stream(model=MODEL, messages=QUESTION, temperature=0) as stream:
         for _ in stream:
             pass
         final = stream.get_final_completion()

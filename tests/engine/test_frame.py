@@ -14,8 +14,8 @@ from shimmy.engine.types.event import Accepted, Delta, Failed, Finished, Timings
 from shimmy.engine.types.frame import (
     HEADER,
     Cancel,
-    Submit,
     Step,
+    Submit,
     decode_command,
     decode_report,
     encode_frame,
@@ -37,7 +37,9 @@ FINISHED = Finished(
     "prompt",
     [
         TokenPrompt([1, 2]),
-        ChatPrompt(messages=[Message(role="user", content="hé 😀")], json_schema={"type": "object"}),
+        ChatPrompt(
+            messages=[Message(role="user", content="hé 😀")], json_schema={"type": "object"}
+        ),
     ],
     ids=["tokens", "chat"],
 )

@@ -81,9 +81,7 @@ async def test_the_earliest_of_several_stop_strings_wins(solo: Engine) -> None:
 
 
 async def test_text_that_only_began_like_a_stop_string_is_shown(solo: Engine) -> None:
-    answer = await ask(
-        solo, grammar='root ::= "a STO, a STOOP"', stop=["STOP"], max_tokens=100
-    )
+    answer = await ask(solo, grammar='root ::= "a STO, a STOOP"', stop=["STOP"], max_tokens=100)
     assert answer.text == "a STO, a STOOP"
     assert answer.end.stop is None
 
@@ -211,9 +209,7 @@ async def test_an_unsupported_grammar_language_is_refused_and_does_not_abort(sol
     ("field", "value"),
     [("temperature", -1.0), ("top_p", 1.5), ("seed", -1), ("repeat_penalty", 0.0), ("mirostat", 3)],
 )
-async def test_a_value_out_of_range_names_its_field(
-    solo: Engine, field: str, value: float
-) -> None:
+async def test_a_value_out_of_range_names_its_field(solo: Engine, field: str, value: float) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         solo.generate(request(**{field: value}))
     assert caught.value.param == field
@@ -243,7 +239,9 @@ async def test_a_json_schema_constrains_the_answer(solo: Engine) -> None:
 
 
 async def test_more_requests_than_slots_are_all_answered(solo: Engine) -> None:
-    answers = await asyncio.gather(*(ask(solo, f"number {i}", max_tokens=8, ignore_eos=True) for i in range(32)))
+    answers = await asyncio.gather(
+        *(ask(solo, f"number {i}", max_tokens=8, ignore_eos=True) for i in range(32))
+    )
     assert all(answer.end.usage.completion_tokens == 8 for answer in answers)
 
 

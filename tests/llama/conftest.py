@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,16 @@ def tiny_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return made[key]
 
     return write
+
+
+@pytest.fixture(scope="session")
+def alone() -> Iterator[Callable[..., Any]]:
+    """Return a function that calls another one in a process of its own.
+
+    For tests of the log ring: an engine that some other test has left running reads it too.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield lambda function, *arguments: pool.submit(function, *arguments).result()
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+
+import pytest
 
 from shimmy.llama import LogLevel, LogLine, LogPump, log
 from shimmy.llama._ffi import errors_since, log_mark
@@ -11,7 +14,7 @@ def ours(lines: list[LogLine]) -> list[str]:
     return [line.text for line in lines if line.text.startswith("test:")]
 
 
-def test_lines_come_out_once_in_order_with_their_level() -> None:
+def lines_come_out_once_in_order_with_their_level() -> None:
     log.drain()
     log.write(LogLevel.INFO, "test: one")
     log.write(LogLevel.ERROR, "test: two\ntest: three\n")
@@ -24,7 +27,7 @@ def test_lines_come_out_once_in_order_with_their_level() -> None:
     assert ours(log.drain()) == []
 
 
-def test_lines_below_the_level_are_dropped() -> None:
+def lines_below_the_level_are_dropped() -> None:
     log.drain()
     log.write(LogLevel.DEBUG, "test: hidden")
     log.set_level(LogLevel.DEBUG)
@@ -35,7 +38,7 @@ def test_lines_below_the_level_are_dropped() -> None:
     assert ours(log.drain()) == ["test: shown"]
 
 
-def test_the_ring_is_bounded_and_counts_what_it_lost() -> None:
+def the_ring_is_bounded_and_counts_what_it_lost() -> None:
     log.drain()
     before = log.dropped()
     for i in range(5000):
@@ -46,7 +49,7 @@ def test_the_ring_is_bounded_and_counts_what_it_lost() -> None:
     assert log.dropped() - before == 5000 - len(lines)
 
 
-def test_a_very_long_line_is_cut() -> None:
+def a_very_long_line_is_cut() -> None:
     log.drain()
     log.write(LogLevel.INFO, "test:" + "ä" * 100_000)
     [line] = ours(log.drain())
@@ -72,7 +75,7 @@ def test_at_most_the_last_32_errors_are_reported() -> None:
     assert errors_since(mark) == tuple(f"test: {i}" for i in range(68, 100))
 
 
-def test_a_pump_hands_over_every_line_up_to_its_close() -> None:
+def a_pump_hands_over_every_line_up_to_its_close() -> None:
     log.drain()
     seen: list[LogLine] = []
     with LogPump(seen.append):
@@ -85,7 +88,7 @@ def test_a_pump_hands_over_every_line_up_to_its_close() -> None:
     assert ours(seen) == ["test: first", "test: last"]
 
 
-def test_writers_in_many_threads_lose_nothing() -> None:
+def writers_in_many_threads_lose_nothing() -> None:
     log.drain()
     threads = [
         threading.Thread(
@@ -100,3 +103,19 @@ def test_writers_in_many_threads_lose_nothing() -> None:
     assert sorted(ours(log.drain())) == sorted(
         f"test: {n} {i}" for n in range(8) for i in range(100)
     )
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        lines_come_out_once_in_order_with_their_level,
+        lines_below_the_level_are_dropped,
+        the_ring_is_bounded_and_counts_what_it_lost,
+        a_very_long_line_is_cut,
+        a_pump_hands_over_every_line_up_to_its_close,
+        writers_in_many_threads_lose_nothing,
+    ],
+    ids=lambda check: check.__name__,
+)
+def test_ring(alone: Callable[..., None], check: Callable[[], None]) -> None:
+    alone(check)

@@ -44,23 +44,23 @@ def experts(*layers: int) -> set[str]:
     return {f"blk.{i}.ffn_{x}_exps.weight" for i in layers for x in ("gate", "up", "down")}
 
 
-def test_cpu_moe_overrides_the_experts_of_all_layers(moe: Path) -> None:
-    assert overridden(moe, cpu_moe()) == experts(0, 1)
+def test_cpu_moe_overrides_the_experts_of_all_layers(alone, moe: Path) -> None:
+    assert alone(overridden, moe, cpu_moe()) == experts(0, 1)
 
 
-def test_n_cpu_moe_overrides_the_experts_of_the_first_layers(moe: Path) -> None:
-    assert overridden(moe, n_cpu_moe(1)) == experts(0)
-    assert overridden(moe, n_cpu_moe(2)) == experts(0, 1)
+def test_n_cpu_moe_overrides_the_experts_of_the_first_layers(alone, moe: Path) -> None:
+    assert alone(overridden, moe, n_cpu_moe(1)) == experts(0)
+    assert alone(overridden, moe, n_cpu_moe(2)) == experts(0, 1)
     assert n_cpu_moe(0) == ()
 
 
-def test_n_cpu_moe_does_not_take_layer_10_for_layer_1(tiny_of) -> None:
+def test_n_cpu_moe_does_not_take_layer_10_for_layer_1(alone, tiny_of) -> None:
     path = tiny_of(n_expert=2, n_layer=11)
-    assert overridden(path, n_cpu_moe(2)) == experts(0, 1)
+    assert alone(overridden, path, n_cpu_moe(2)) == experts(0, 1)
 
 
-def test_an_override_works_on_any_tensor(moe: Path) -> None:
-    assert overridden(moe, parse_override_tensor("attn_[qk]=CPU,output_norm=CPU")) == {
+def test_an_override_works_on_any_tensor(alone, moe: Path) -> None:
+    assert alone(overridden, moe, parse_override_tensor("attn_[qk]=CPU,output_norm=CPU")) == {
         "blk.0.attn_q.weight",
         "blk.0.attn_k.weight",
         "blk.1.attn_q.weight",
@@ -69,8 +69,8 @@ def test_an_override_works_on_any_tensor(moe: Path) -> None:
     }
 
 
-def test_no_override_no_line(moe: Path) -> None:
-    assert overridden(moe, ()) == set()
+def test_no_override_no_line(alone, moe: Path) -> None:
+    assert alone(overridden, moe, ()) == set()
 
 
 def test_a_model_with_overrides_decodes(moe: Path) -> None:

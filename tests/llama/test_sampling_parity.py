@@ -153,7 +153,7 @@ GRAMMARS = {
     "word": 'root ::= "hello world"',
     "choice": 'root ::= ("fox" | "dog" | "bird") " " [0-9]+',
     "any": "root ::= .*",
-    "unicode": 'root ::= "é" [α-ω]+ "😀"',
+    "unicode": 'root ::= "é" [à-ü]+ "😀"',
 }
 
 
@@ -200,5 +200,3 @@ def test_a_row_of_nan_or_minus_infinity_does_not_crash(bench: Bench, n: int, k: 
         token = lib.shm_sampler_draw(sampler, row)
         assert 0 <= token < bench.n_vocab
         lib.shm_sampler_free(sampler)
-
-

@@ -85,11 +85,29 @@ def document(rng: random.Random, lexicon: Lexicon) -> Document:
     return _plain(rng, lexicon)
 
 
-def documents(rng: random.Random, invented: float, long_share: float = 0.0) -> Iterator[Document]:
-    """Yield documents without end; `long_share` of them are conversations of many turns."""
+def _drill(rng: random.Random, lexicon: Lexicon) -> Chat:
+    """Return a conversation of sums and facts only, or one with a single tool."""
+    if rng.random() < 0.12:
+        return tools.single(rng, lexicon)
+    pairs = [
+        arithmetic.pair(rng, lexicon) if rng.random() < 0.65 else facts.pair(rng)
+        for _ in range(rng.randint(1, 5))
+    ]
+    return Chat([part for asked, said in pairs for part in (user(asked), assistant(said))])
+
+
+def documents(
+    rng: random.Random, invented: float, long_share: float = 0.0, drill_share: float = 0.0
+) -> Iterator[Document]:
+    """Yield documents without end.
+
+    `long_share` of them are conversations of many turns, `drill_share` sums and facts only.
+    """
     lexicon = Lexicon(rng, invented)
     while True:
         if long_share and rng.random() < long_share:
             yield conversation(rng, lexicon, rng.randint(8, 40))
+        elif drill_share and rng.random() < drill_share:
+            yield _drill(rng, lexicon)
         else:
             yield document(rng, lexicon)

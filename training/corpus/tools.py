@@ -79,6 +79,12 @@ def _talk(rng: random.Random, lexicon: Lexicon, offered: list[Offer]) -> Pair:
     return rng.choice(sources)()
 
 
+def single(rng: random.Random, lexicon: Lexicon) -> Chat:
+    """Return a conversation with one tool, which is called."""
+    offered = offer(rng, _pick(rng))
+    return Chat(_use(rng, lexicon, offered), [offered.tool])
+
+
 def chat(rng: random.Random, lexicon: Lexicon) -> Chat:
     """Return a conversation in which tools are offered."""
     roll = rng.random()
