@@ -61,7 +61,9 @@ enum shm_step_code {
 };
 
 struct shm_row_params {
-    llama_seq_id seq_id;     /* the row's own sequence, free of cells */
+    llama_seq_id seq_id;     /* the row's own sequence */
+    llama_seq_id source;     /* the sequence to share the first n_past cells of, before the row starts; -1: none */
+    int32_t      n_past;     /* how many of the first tokens are in the sequence's cells, or are to be shared */
     int32_t      max_tokens; /* to generate; -1: until the context ends */
     int32_t      n_ctx;      /* most tokens that the row may hold, prompt included */
 };
@@ -103,7 +105,10 @@ SHM_API int shm_row_open(struct shm_stepper * stepper, int32_t row, const struct
                          const llama_token * tokens, int32_t n_tokens, struct shm_sampler * sampler, const char * stops,
                          const int32_t * stop_sizes, int32_t n_stops);
 
-/* Ends a row and drops the cells of its sequence. 0, or SHM_FAULT. */
+/* Drops the cells of a sequence that no row runs. 0, or SHM_FAULT. */
+SHM_API int shm_seq_remove(struct shm_stepper * stepper, llama_seq_id seq_id);
+
+/* Ends a row; the cells of its sequence stay. 0, or SHM_FAULT. */
 SHM_API int shm_row_close(struct shm_stepper * stepper, int32_t row);
 
 /* Drops the row's cells but keeps its tokens, which then wait to be fed again. The number that wait, or SHM_FAULT. */

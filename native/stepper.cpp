@@ -100,6 +100,7 @@ struct shm_stepper {
         return *rows[index];
     }
 
+    void    place(const shm_row_params & params);
     void    check(const shm_bite * plan, int32_t n_plan);
     void    fill(const shm_bite * plan, int32_t n_plan);
     void    undo(const shm_bite * plan, int32_t n_plan);
@@ -122,6 +123,17 @@ struct shm_stepper {
     std::string                       piece;
     shm::pool                         pool;
 };
+
+// The cells that a row begins with: its own, or metadata copies of another sequence's, which cost no memory.
+void shm_stepper::place(const shm_row_params & params) {
+    const bool shares = params.source >= 0 && params.source != params.seq_id;
+    llama_memory_seq_rm(memory, params.seq_id, shares ? -1 : params.n_past, -1);
+    if (shares && params.n_past > 0) {
+        llama_memory_seq_cp(memory, params.source, params.seq_id, 0, params.n_past);
+    }
+    const llama_pos last = llama_memory_seq_pos_max(memory, params.seq_id);
+    require(last == params.n_past - 1, "n_past: the cells of the sequence do not reach there");
+}
 
 void shm_stepper::check(const shm_bite * plan, int32_t n_plan) {
     int64_t n_tokens = 0;
@@ -268,6 +280,8 @@ int shm_row_open(shm_stepper * stepper, int32_t index, const shm_row_params * pa
         require(stepper->rows[index] == nullptr, "row: already open");
         require(owned != nullptr, "sampler: missing");
         require(params->seq_id >= 0 && params->seq_id < 256, "seq_id: must be between 0 and 255");
+        require(params->source < 256, "source: must be between 0 and 255");
+        require(params->n_past >= 0 && params->n_past < std::max(n_tokens, 1), "n_past: leaves no token to feed");
         require(n_tokens > 0 && n_tokens < params->n_ctx, "tokens: none, or more than the context holds");
         const int32_t n_vocab = llama_vocab_n_tokens(stepper->vocab);
         for (int32_t i = 0; i < n_tokens; i++) {
@@ -280,7 +294,8 @@ int shm_row_open(shm_stepper * stepper, int32_t index, const shm_row_params * pa
             stops += stop_sizes[i];
         }
         owned->prime(tokens, static_cast<size_t>(n_tokens));
-        stepper->rows[index].reset(new row{params->seq_id, params->max_tokens, params->n_ctx, n_tokens, 0,
+        stepper->place(*params);
+        stepper->rows[index].reset(new row{params->seq_id, params->max_tokens, params->n_ctx, n_tokens, params->n_past,
                                            std::vector<llama_token>(tokens, tokens + n_tokens), std::move(owned),
                                            shm::output_text(std::move(words))});
         return 0;
@@ -289,8 +304,19 @@ int shm_row_open(shm_stepper * stepper, int32_t index, const shm_row_params * pa
 
 int shm_row_close(shm_stepper * stepper, int32_t index) {
     return shm::guarded<int>(SHM_FAULT, [&] {
-        llama_memory_seq_rm(stepper->memory, stepper->at(index).seq_id, -1, -1);
+        stepper->at(index);
         stepper->rows[index].reset();
+        return 0;
+    });
+}
+
+int shm_seq_remove(shm_stepper * stepper, llama_seq_id seq_id) {
+    return shm::guarded<int>(SHM_FAULT, [&] {
+        require(seq_id >= 0 && seq_id < 256, "seq_id: must be between 0 and 255");
+        for (const auto & row : stepper->rows) {
+            require(row == nullptr || row->seq_id != seq_id, "seq_id: a row runs it");
+        }
+        llama_memory_seq_rm(stepper->memory, seq_id, -1, -1);
         return 0;
     });
 }

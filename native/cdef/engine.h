@@ -25,6 +25,8 @@ int shm_reference_prime(struct shm_reference *, const llama_token *, int32_t);
 struct shm_stepper;
 struct shm_row_params {
     llama_seq_id seq_id;
+    llama_seq_id source;
+    int32_t n_past;
     int32_t max_tokens;
     int32_t n_ctx;
 };
@@ -54,6 +56,7 @@ void shm_stepper_free(struct shm_stepper *);
 int shm_row_open(struct shm_stepper *, int32_t, const struct shm_row_params *, const llama_token *, int32_t,
                  struct shm_sampler *, const char *, const int32_t *, int32_t);
 int shm_row_close(struct shm_stepper *, int32_t);
+int shm_seq_remove(struct shm_stepper *, llama_seq_id);
 int32_t shm_row_rewind(struct shm_stepper *, int32_t);
 int32_t shm_step(struct shm_stepper *, const struct shm_bite *, int32_t, struct shm_step_result *);
 

@@ -78,10 +78,15 @@ class Stepper(Handle):
         seq_id: int,
         n_ctx: int,
         sampler: RowSampler,
+        n_past: int = 0,
+        source: int | None = None,
         max_tokens: int | None = None,
         stops: Sequence[str] = (),
     ) -> None:
-        """Start a row on `tokens`, which then wait. The sampler becomes the row's, also on error.
+        """Start a row on `tokens`; the sampler becomes the row's, also on error.
+
+        The first `n_past` of them are in the sequence's cells, or are shared from those of
+        `source`; the others wait to be fed.
 
         Raises:
             InvalidRequestError: a row that is open, a token or sequence id out of range, a prompt
@@ -93,6 +98,8 @@ class Stepper(Handle):
                 "seq_id": seq_id,
                 "max_tokens": -1 if max_tokens is None else max_tokens,
                 "n_ctx": n_ctx,
+                "source": -1 if source is None else source,
+                "n_past": n_past,
             },
         )
         words = [stop.encode() for stop in stops]
@@ -117,8 +124,12 @@ class Stepper(Handle):
         )
 
     def close_row(self, row: int) -> None:
-        """End a row and drop its cells."""
+        """End a row; the cells of its sequence stay."""
         check(lib.shm_row_close(self.ptr, row), "ending a row")
+
+    def remove_sequence(self, seq_id: int) -> None:
+        """Drop the cells of a sequence that no row runs."""
+        check(lib.shm_seq_remove(self.ptr, seq_id), "removing a sequence")
 
     def rewind_row(self, row: int) -> int:
         """Drop a row's cells and keep its tokens; return how many wait to be fed again."""
@@ -153,7 +164,7 @@ def _event(record: tuple[int, int, int, int, int, int, int], text: bytes) -> Row
     row, token, n_generated, finish, stop, offset, size = record
     return RowEvent(
         row=row,
-        token=token,
+        token=None if token < 0 else token,
         n_generated=n_generated,
         finish=Finish(finish),
         stop=None if stop < 0 else stop,

@@ -72,7 +72,10 @@ class LoadTicket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A model, its context and template; `n_ctx_row` is the most tokens one row may hold."""
+    """A model, its context and template; `n_ctx_row` is the most tokens one row may hold.
+
+    `shares_prefixes`: sequences can begin with copies of others' cells, which cost nothing.
+    """
 
     model: Model
     context: Context
@@ -80,6 +83,7 @@ class Loaded:
     info: ModelInfo
     n_ubatch: int
     n_ctx_row: int
+    shares_prefixes: bool
 
     def __enter__(self) -> Self:
         """Return self."""
@@ -147,6 +151,8 @@ def _with_context(
         info=info,
         n_ubatch=context.n_ubatch,
         n_ctx_row=min(context.n_ctx_seq, model.n_ctx_train or context.n_ctx_seq),
+        # a recurrent state is one for the whole sequence: it cannot be cut at a prefix's end
+        shares_prefixes=not (model.is_recurrent or model.is_hybrid),
     )
 
 

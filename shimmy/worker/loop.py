@@ -11,10 +11,12 @@ from shimmy.engine.types.event import Event, Failed
 from shimmy.engine.types.frame import Report, Step
 from shimmy.errors import EngineClosedError, ShimmyError
 from shimmy.llama.stepper import Finish, RowEvent, StepCode
+from shimmy.worker.scheduler import Admit, Evict, Rewind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from shimmy.worker.prefix import Placement
     from shimmy.worker.runner import Runner
     from shimmy.worker.scheduler import Scheduler
     from shimmy.worker.task import Task
@@ -100,13 +102,8 @@ class Loop:
 
     def _step(self) -> None:
         plan = self._scheduler.plan()
-        now = time.monotonic()
-        bites = plan.bites
-        for job in plan.admitted:
-            task = self._tasks[job.id]
-            if job.slot is None or not self._open(job.slot, task, now):
-                bites = [bite for bite in bites if bite[0] != job.slot]
-                self._scheduler.remove(job)
+        refused = self._act(plan.actions)
+        bites = [bite for bite in plan.bites if bite[0] not in refused]
         if not bites:
             return
         code, events = self._runner.step(bites)
@@ -115,18 +112,36 @@ class Loop:
             return
         if code is StepCode.ABORTED:
             return
-        self._scheduler.commit(bites, [event.row for event in events])
+        sampled = [(event.row, event.token) for event in events if event.token is not None]
+        self._scheduler.commit(bites, sampled)
         now = time.monotonic()
         for event in events:
             self._deliver(event, now)
 
-    def _open(self, slot: int, task: Task, now: float) -> bool:
+    def _act(self, actions: Sequence[Admit | Evict]) -> set[int]:
+        """Do what a plan begins with; return the slots of rows that could not be opened."""
+        refused = set()
+        now = time.monotonic()
+        for action in actions:
+            match action:
+                case Evict(seq_id):
+                    self._runner.remove(seq_id)
+                case Admit(job, placement):
+                    slot = job.slot
+                    if slot is not None and not self._open(
+                        slot, self._tasks[job.id], placement, now
+                    ):
+                        refused.add(slot)
+        return refused
+
+    def _open(self, slot: int, task: Task, placement: Placement, now: float) -> bool:
         """Start the task's row; a task that cannot start fails alone."""
         task.clock.started = now
         try:
-            self._runner.open(slot, task)
+            self._runner.open(slot, task, placement)
         except ShimmyError as error:
             self._out.append((task.job.id, Failed.of(error)))
+            self._free(self._scheduler.remove(task.job, keep=False))
             del self._tasks[task.job.id]
             task.close()
             return False
@@ -145,27 +160,33 @@ class Loop:
             self._end(task)
 
     def _make_room(self, bites: list[tuple[int, int]]) -> None:
-        """The cells ran out: the youngest row waits, its stream merely pauses."""
-        job = self._scheduler.preempt()
-        if job is not None and job.slot is not None:
-            self._runner.rewind(job.slot)
-            return
-        # one row alone cannot outgrow the cells; if it did, its context is at its end
-        task = self._by_slot[bites[0][0]]
-        n_generated = task.job.n_tokens - len(task.tokens)
-        self._deliver(
-            RowEvent(bites[0][0], None, n_generated, Finish.CONTEXT, None, ""), time.monotonic()
-        )
+        """The cells ran out: idle sequences go, or the youngest row pauses, its stream with it."""
+        match self._scheduler.make_room(bites):
+            case Rewind(job) if job.slot is not None:
+                self._runner.rewind(job.slot)
+            case list() as evicted:
+                self._act(evicted)
+            case _:
+                # one row alone cannot outgrow the cells; if it did, its context is at its end
+                slot = bites[0][0]
+                task = self._by_slot[slot]
+                n_generated = task.job.n_tokens - task.n_prompt
+                end = RowEvent(slot, None, n_generated, Finish.CONTEXT, None, "")
+                self._deliver(end, time.monotonic())
 
     def _end(self, task: Task) -> None:
         """Forget a task and free its row."""
         slot = task.job.slot
-        self._scheduler.remove(task.job)
-        del self._tasks[task.job.id]
         if slot is not None:
             del self._by_slot[slot]
             self._runner.close(slot)
+        self._free(self._scheduler.remove(task.job))
+        del self._tasks[task.job.id]
         task.close()
+
+    def _free(self, evicted: Evict | None) -> None:
+        if evicted is not None:
+            self._runner.remove(evicted.seq_id)
 
     def _flush(self) -> None:
         if self._out:

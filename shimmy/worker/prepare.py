@@ -75,8 +75,8 @@ class Preparer:
             sampler.close()
             raise
         return Task(
-            job=Job(request_id, len(tokens)),
-            tokens=tokens,
+            job=Job(request_id, tokens),
+            n_prompt=len(tokens),
             sampler=sampler,
             stops=[*request.stop, *(rendered.stop if rendered is not None else ())],
             max_tokens=request.max_tokens,

@@ -1,13 +1,15 @@
 """Which rows take part in the next step, and how many tokens each feeds. Policy, no mechanism.
 
 Nothing here touches llama.cpp, a thread or a clock: `plan` says what to do, the caller does it and
-tells the outcome with `commit`, or with `preempt` when the KV cells ran out.
+tells the outcome with `commit`, or with `make_room` when the KV cells ran out.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+
+from shimmy.worker.prefix import Placement, PrefixIndex
 
 HEADROOM = 32
 """Tokens that each running row may grow by before another row is let in beside it: a row that is
@@ -16,18 +18,25 @@ let in too early is soon preempted, and its prompt computed again."""
 
 @dataclass(slots=True)
 class Job:
-    """A request as the scheduler sees it: `n_tokens` known tokens, `n_past` of them in cells."""
+    """A request as the scheduler sees it: `tokens` known so far, `n_past` of them in cells."""
 
     id: int
-    n_tokens: int
+    tokens: list[int]
     n_past: int = 0
+    n_shared: int = 0
     slot: int | None = None
+    seq_id: int = -1
     paused: bool = False
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the prompt and of the answer so far."""
+        return len(self.tokens)
 
     @property
     def n_waiting(self) -> int:
         """Tokens that wait to be fed."""
-        return self.n_tokens - self.n_past
+        return len(self.tokens) - self.n_past
 
     @property
     def generating(self) -> bool:
@@ -36,10 +45,32 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """One step: the jobs that got a slot, and (slot, tokens to feed) of each row in it."""
+class Admit:
+    """Open a row for `job`, whose prompt lies where `placement` says."""
 
-    admitted: list[Job] = field(default_factory=list)
+    job: Job
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """Remove the cells of a sequence."""
+
+    seq_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """Remove the cells of a running row, which then starts over."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One step: what to do first, in this order, and (slot, tokens to feed) of each row in it."""
+
+    actions: list[Admit | Evict] = field(default_factory=list)
     bites: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -47,11 +78,15 @@ class Scheduler:
     """Rows over `n_slots` slots that share `n_cells` KV cells.
 
     A step feeds up to `n_batch` tokens. While any row generates, waiting prompts together get at
-    most `n_bite` of them, so that a long prompt does not freeze the others.
+    most `n_bite` of them, so that a long prompt does not freeze the others. What finished rows
+    leave in the cells stays there, up to half of them, for prompts that begin alike.
     """
 
-    def __init__(self, *, n_slots: int, n_cells: int, n_batch: int, n_bite: int) -> None:
+    def __init__(
+        self, index: PrefixIndex, *, n_slots: int, n_cells: int, n_batch: int, n_bite: int
+    ) -> None:
         """All sizes are in tokens, except `n_slots`."""
+        self._index = index
         self._n_cells = n_cells
         self._n_batch = n_batch
         self._n_bite = n_bite
@@ -80,56 +115,77 @@ class Scheduler:
         """Queue a job behind those that wait."""
         self._waiting.append(job)
 
-    def remove(self, job: Job) -> None:
-        """Forget a job, whether it waits or runs; its slot is free again."""
+    def remove(self, job: Job, *, keep: bool = True) -> Evict | None:
+        """Forget a job, whether it waits or runs, and free its slot.
+
+        Its cells stay for prompts that begin alike; if they are of no use, or without `keep`, the
+        caller is told to remove them.
+        """
         self._congested = False
         if job.slot is None:
             self._waiting.remove(job)
-        else:
-            del self._running[job.slot]
-            self._free.append(job.slot)
-            self._free.sort(reverse=True)
-            job.slot = None
+            return None
+        del self._running[job.slot]
+        self._free.append(job.slot)
+        self._free.sort(reverse=True)
+        job.slot = None
+        if not keep:
+            self._index.drop(job.seq_id)
+        elif self._index.rest(job.seq_id):
+            return None
+        return Evict(job.seq_id)
 
     def plan(self) -> Plan:
-        """Resume and admit what fits, then share out the batch."""
+        """Resume and admit what fits, share out the batch, and make room for it."""
         self._resume()
-        return Plan(self._admit(), self._bites())
+        actions = self._admit()
+        bites = self._bites()
+        actions += self._trim(sum(n_tokens for _, n_tokens in bites))
+        return Plan(actions, bites)
 
-    def commit(self, bites: list[tuple[int, int]], sampled: list[int]) -> None:
-        """Note that `bites` were fed and that the rows in the slots `sampled` have a new token."""
+    def commit(self, bites: list[tuple[int, int]], sampled: list[tuple[int, int]]) -> None:
+        """Note that `bites` were fed, and (slot, token) of each row that sampled one."""
         for slot, n_tokens in bites:
-            self._running[slot].n_past += n_tokens
-        for slot in sampled:
-            self._running[slot].n_tokens += 1
+            job = self._running[slot]
+            fed = job.n_past + n_tokens
+            self._index.extend(job.seq_id, job.tokens[job.n_past : fed])
+            job.n_past = fed
+        for slot, token in sampled:
+            self._running[slot].tokens.append(token)
 
-    def preempt(self) -> Job | None:
-        """Pause the youngest running row and return it; None when only one runs.
+    def make_room(self, bites: list[tuple[int, int]]) -> list[Evict] | Rewind | None:
+        """Say what to do when the cells did not suffice for `bites`; None when nothing helps.
 
-        Its cells are to be dropped; it is fed again from its first token when there is room.
+        Idle sequences go first. Then the youngest row pauses: it is fed again from its first token
+        when another has ended.
         """
+        evicted = self._index.evict(max(sum(n for _, n in bites), 1))
+        if evicted:
+            return [Evict(seq_id) for seq_id in evicted]
         active = self._active()
         if len(active) < 2:
             return None
         job = active[-1]
+        self._index.rewind(job.seq_id)
         job.n_past = 0
         job.paused = True
         self._congested = True
-        return job
+        return Rewind(job)
 
     def _active(self) -> list[Job]:
         """Running rows that are not paused, the oldest first."""
         return sorted((job for job in self._running.values() if not job.paused), key=_age)
 
-    def _room(self, n_tokens: int) -> bool:
-        """Whether a row of `n_tokens` fits beside those that run; alone it always does."""
+    def _room(self, n_cells: int) -> bool:
+        """Whether a row that needs `n_cells` fits beside those that run; alone it always does."""
         active = self._active()
         if not active:
             return True
         if self._congested:
             return False
-        held = sum(job.n_tokens + HEADROOM for job in active)
-        return held + n_tokens + HEADROOM <= self._n_cells
+        held = self._index.n_cells - self._index.n_idle_cells
+        held += sum(job.n_waiting + HEADROOM for job in active)
+        return held + n_cells + HEADROOM <= self._n_cells
 
     def _resume(self) -> None:
         for job in sorted(self._running.values(), key=_age):
@@ -138,16 +194,34 @@ class Scheduler:
                     return
                 job.paused = False
 
-    def _admit(self) -> list[Job]:
-        admitted: list[Job] = []
+    def _admit(self) -> list[Admit | Evict]:
+        actions: list[Admit | Evict] = []
         if any(job.paused for job in self._running.values()):
-            return admitted
-        while self._waiting and self._free and self._room(self._waiting[0].n_tokens):
-            job = self._waiting.popleft()
+            return actions
+        while self._waiting and self._free:
+            job = self._waiting[0]
+            if not self._room(job.n_tokens - self._index.n_shared(job.tokens)):
+                break
+            self._waiting.popleft()
+            actions += [Evict(seq_id) for seq_id in self._index.evict(0, n_ids=1)]
+            placement = self._index.place(job.tokens)
             job.slot = self._free.pop()
+            job.seq_id = placement.seq_id
+            job.n_past = job.n_shared = placement.n_shared
             self._running[job.slot] = job
-            admitted.append(job)
-        return admitted
+            actions.append(Admit(job, placement))
+        return actions
+
+    def _trim(self, n_tokens: int) -> list[Evict]:
+        """Evict what stands in the way of `n_tokens` more, or is over the share of idle cells.
+
+        Idle cells cost a little in each step: attention runs over them too, masked.
+        """
+        over = max(
+            self._index.n_cells + n_tokens - self._n_cells,
+            self._index.n_idle_cells - self._n_cells // 2,
+        )
+        return [Evict(seq_id) for seq_id in self._index.evict(over)] if over > 0 else []
 
     def _bites(self) -> list[tuple[int, int]]:
         active = self._active()

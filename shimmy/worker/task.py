@@ -47,7 +47,7 @@ class Task:
     """A request from its preparation to its end. Thread: the preparing one, then the engine's."""
 
     job: Job
-    tokens: list[int]
+    n_prompt: int
     sampler: RowSampler
     stops: list[str]
     max_tokens: int | None
@@ -88,7 +88,11 @@ class Task:
         reason = _REASONS[event.finish]
         return Finished(
             reason="tool_calls" if self.called and reason == "stop" else reason,
-            usage=Usage(prompt_tokens=len(self.tokens), completion_tokens=event.n_generated),
+            usage=Usage(
+                prompt_tokens=self.n_prompt,
+                completion_tokens=event.n_generated,
+                cached_tokens=self.job.n_shared,
+            ),
             timings=self.clock.timings(now),
             stop=self.stops[event.stop] if event.stop is not None else None,
         )

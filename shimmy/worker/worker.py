@@ -34,6 +34,7 @@ from shimmy.errors import EngineLoadingError
 from shimmy.worker.loading import Loaded, LoadTicket, load
 from shimmy.worker.logs import forward_logs
 from shimmy.worker.loop import Loop
+from shimmy.worker.prefix import MAX_SEQUENCES, PrefixIndex
 from shimmy.worker.prepare import Preparer
 from shimmy.worker.runner import NativeRunner
 from shimmy.worker.scheduler import Scheduler
@@ -113,6 +114,10 @@ class Worker:
     def _run_loop(self, loaded: Loaded) -> None:
         info = loaded.info
         scheduler = Scheduler(
+            PrefixIndex(
+                MAX_SEQUENCES if loaded.shares_prefixes else info.n_parallel,
+                sharing=loaded.shares_prefixes,
+            ),
             n_slots=info.n_parallel,
             n_cells=info.n_ctx,
             n_batch=info.n_batch,
@@ -150,7 +155,7 @@ class Worker:
                 self._preparing.discard(command.id)
             self._tell(command.id, Failed.of(error))
             return
-        self._tell(command.id, Accepted(len(task.tokens)))
+        self._tell(command.id, Accepted(task.n_prompt))
         if command.request.max_tokens == 0:
             self._finish_empty(task)
             return
@@ -173,7 +178,7 @@ class Worker:
     def _finish_empty(self, task: Task) -> None:
         """`max_tokens` 0: the prompt was counted, nothing is generated."""
         now = task.clock.submitted
-        usage = Usage(prompt_tokens=len(task.tokens), completion_tokens=0)
+        usage = Usage(prompt_tokens=task.n_prompt, completion_tokens=0)
         task.close()
         finished = Finished(reason="length", usage=usage, timings=task.clock.timings(now))
         self._tell(task.job.id, finished)

@@ -12,6 +12,7 @@ from shimmy.engine.types.frame import Report, Step
 from shimmy.errors import InvalidRequestError, LlamaError
 from shimmy.llama.stepper import Finish, RowEvent, StepCode
 from shimmy.worker.loop import Loop
+from shimmy.worker.prefix import Placement, PrefixIndex
 from shimmy.worker.scheduler import Job, Scheduler
 from shimmy.worker.task import Task
 
@@ -39,28 +40,41 @@ class FakeRunner:
     n_words: int = 3
     n_cells: int = 10_000
     rows: dict[int, FakeRow] = field(default_factory=dict)
+    cells: dict[int, int] = field(default_factory=dict)
     refuse: Exception | None = None
     fault: Exception | None = None
     n_full: int = 0
     before_step: Callable[[], None] = lambda: None
 
-    def open(self, slot: int, task: Task) -> None:
+    def open(self, slot: int, task: Task, placement: Placement) -> None:
         if self.refuse is not None:
             raise self.refuse
         assert slot not in self.rows
-        self.rows[slot] = FakeRow(task, len(task.tokens))
+        seq_id, n = placement.seq_id, placement.n_shared
+        if placement.source is None:
+            assert self.cells.get(seq_id, 0) == n
+        else:
+            assert self.cells[placement.source] >= n
+            assert self.cells.get(seq_id, 0) == 0
+        self.cells[seq_id] = n
+        self.rows[slot] = FakeRow(task, len(task.job.tokens), n)
 
     def close(self, slot: int) -> None:
         del self.rows[slot]
 
+    def remove(self, seq_id: int) -> None:
+        assert all(row.task.job.seq_id != seq_id for row in self.rows.values())
+        self.cells.pop(seq_id, None)
+
     def rewind(self, slot: int) -> None:
         self.rows[slot].n_past = 0
+        self.cells[self.rows[slot].task.job.seq_id] = 0
 
     def step(self, bites: list[tuple[int, int]]) -> tuple[StepCode, list[RowEvent]]:
         self.before_step()
         if self.fault is not None:
             raise self.fault
-        used = sum(row.n_past for row in self.rows.values())
+        used = sum(self.cells.values())
         if used + sum(n for _, n in bites) > self.n_cells:
             self.n_full += 1
             return StepCode.KV_FULL, []
@@ -68,6 +82,7 @@ class FakeRunner:
         for slot, n_tokens in bites:
             row = self.rows[slot]
             row.n_past += n_tokens
+            self.cells[row.task.job.seq_id] += n_tokens
             if row.n_past == row.n_tokens:
                 events.append(self._sample(slot, row))
         return StepCode.OK, events
@@ -85,7 +100,8 @@ class Harness:
         self.runner = runner
         self.events: dict[int, list[Event]] = {}
         limits = {"n_slots": 4, "n_cells": runner.n_cells, "n_batch": 64, "n_bite": 16} | sizes
-        self.scheduler = Scheduler(**limits)
+        self.index = PrefixIndex(256)
+        self.scheduler = Scheduler(self.index, **limits)
         self.loop = Loop(self.scheduler, runner, self.emit)
         self.condition: Callable[[], bool] = lambda: False
 
@@ -98,8 +114,8 @@ class Harness:
 
     def add(self, request_id: int, n_tokens: int = 4) -> Task:
         task = Task(
-            job=Job(request_id, n_tokens),
-            tokens=list(range(n_tokens)),
+            job=Job(request_id, [1000 + request_id] * n_tokens),
+            n_prompt=n_tokens,
             sampler=FakeSampler(),  # type: ignore[arg-type]
             stops=[],
             max_tokens=None,
@@ -121,6 +137,7 @@ class Harness:
         self.runner.before_step = check
         self.loop.run()
         assert n_steps <= 1000
+        assert self.index.faults() == []
 
     def text(self, request_id: int) -> str:
         return "".join(e.text for e in self.events[request_id] if isinstance(e, Delta))
@@ -176,9 +193,9 @@ def test_a_row_that_cannot_be_opened_fails_alone() -> None:
     harness.add(1)
     opened = runner.open
 
-    def open_second(slot: int, task: Task) -> None:
+    def open_second(slot: int, task: Task, placement: Placement) -> None:
         runner.refuse = None if task.job.id == 2 else runner.refuse
-        opened(slot, task)
+        opened(slot, task, placement)
 
     runner.open = open_second  # type: ignore[method-assign]
     harness.add(2)

@@ -4,11 +4,33 @@ from __future__ import annotations
 
 import pytest
 
-from shimmy.worker.scheduler import HEADROOM, Job, Scheduler
+from shimmy.worker.prefix import PrefixIndex
+from shimmy.worker.scheduler import HEADROOM, Admit, Evict, Job, Plan, Rewind, Scheduler
 
 
-def make(n_slots: int = 4, n_cells: int = 1024, n_batch: int = 64, n_bite: int = 16) -> Scheduler:
-    return Scheduler(n_slots=n_slots, n_cells=n_cells, n_batch=n_batch, n_bite=n_bite)
+def make(
+    n_slots: int = 4,
+    n_cells: int = 1024,
+    n_batch: int = 64,
+    n_bite: int = 16,
+    *,
+    sharing: bool = True,
+) -> Scheduler:
+    index = PrefixIndex(256, sharing=sharing)
+    return Scheduler(index, n_slots=n_slots, n_cells=n_cells, n_batch=n_batch, n_bite=n_bite)
+
+
+def job(number: int, n_tokens: int) -> Job:
+    """A job whose prompt begins like no other's."""
+    return Job(number, [1000 + number] * n_tokens)
+
+
+def admitted(plan: Plan) -> list[int]:
+    return [action.job.id for action in plan.actions if isinstance(action, Admit)]
+
+
+def evicted(plan: Plan) -> list[int]:
+    return [action.seq_id for action in plan.actions if isinstance(action, Evict)]
 
 
 def generate(scheduler: Scheduler, *jobs: Job) -> None:
@@ -18,7 +40,7 @@ def generate(scheduler: Scheduler, *jobs: Job) -> None:
             return
         bites = scheduler.plan().bites
         waiting = {job.slot: job.n_waiting for job in jobs}
-        scheduler.commit(bites, [slot for slot, n in bites if n == waiting[slot]])
+        scheduler.commit(bites, [(slot, 7) for slot, n in bites if n == waiting[slot]])
     raise AssertionError("the prompts were not taken in")
 
 
@@ -30,10 +52,10 @@ def test_an_empty_scheduler_plans_nothing() -> None:
 
 def test_a_prompt_longer_than_the_batch_is_fed_in_several_steps() -> None:
     scheduler = make(n_batch=64)
-    job = Job(1, n_tokens=150)
-    scheduler.submit(job)
+    long = job(1, 150)
+    scheduler.submit(long)
     fed = []
-    while job.n_waiting:
+    while long.n_waiting:
         bites = scheduler.plan().bites
         fed += [n for _, n in bites]
         scheduler.commit(bites, [])
@@ -42,7 +64,7 @@ def test_a_prompt_longer_than_the_batch_is_fed_in_several_steps() -> None:
 
 def test_a_job_joins_while_another_generates() -> None:
     scheduler = make()
-    first, second = Job(1, n_tokens=5), Job(2, n_tokens=5)
+    first, second = job(1, 5), job(2, 5)
     scheduler.submit(first)
     generate(scheduler, first)
     scheduler.submit(second)
@@ -51,7 +73,7 @@ def test_a_job_joins_while_another_generates() -> None:
 
 def test_a_long_prompt_gets_small_bites_while_another_row_generates() -> None:
     scheduler = make(n_batch=64, n_bite=16)
-    first, second = Job(1, n_tokens=5), Job(2, n_tokens=500)
+    first, second = job(1, 5), job(2, 500)
     scheduler.submit(first)
     generate(scheduler, first)
     scheduler.submit(second)
@@ -60,7 +82,7 @@ def test_a_long_prompt_gets_small_bites_while_another_row_generates() -> None:
 
 def test_prompts_share_the_batch_and_a_short_one_leaves_its_rest_to_the_long_one() -> None:
     scheduler = make(n_batch=64)
-    long, short = Job(1, n_tokens=500), Job(2, n_tokens=10)
+    long, short = job(1, 500), job(2, 10)
     scheduler.submit(long)
     scheduler.submit(short)
     assert dict(scheduler.plan().bites) == {long.slot: 54, short.slot: 10}
@@ -68,38 +90,39 @@ def test_prompts_share_the_batch_and_a_short_one_leaves_its_rest_to_the_long_one
 
 def test_more_jobs_than_slots_wait_in_order() -> None:
     scheduler = make(n_slots=2)
-    jobs = [Job(i, n_tokens=4) for i in range(4)]
-    for job in jobs:
-        scheduler.submit(job)
-    assert [job.id for job in scheduler.plan().admitted] == [0, 1]
+    jobs = [job(i, 4) for i in range(4)]
+    for one in jobs:
+        scheduler.submit(one)
+    assert admitted(scheduler.plan()) == [0, 1]
     assert scheduler.n_waiting == 2
     scheduler.remove(jobs[0])
-    assert [job.id for job in scheduler.plan().admitted] == [2]
+    assert admitted(scheduler.plan()) == [2]
 
 
 def test_a_job_waits_until_its_prompt_fits_the_cells() -> None:
     scheduler = make(n_cells=200)
-    first, second = Job(1, n_tokens=100), Job(2, n_tokens=100)
+    first, second = job(1, 100), job(2, 100)
     scheduler.submit(first)
     scheduler.submit(second)
-    assert [job.id for job in scheduler.plan().admitted] == [1]
+    assert admitted(scheduler.plan()) == [1]
     scheduler.remove(first)
-    assert [job.id for job in scheduler.plan().admitted] == [2]
+    assert admitted(scheduler.plan()) == [2]
 
 
 def test_the_youngest_row_is_preempted_and_resumed_before_a_new_one_is_admitted() -> None:
     scheduler = make(n_cells=4 * HEADROOM)
-    old, young = Job(1, n_tokens=20), Job(2, n_tokens=20)
+    old, young = job(1, 20), job(2, 20)
     scheduler.submit(old)
     scheduler.submit(young)
     generate(scheduler, old, young)
-    assert scheduler.preempt() is young
+    assert scheduler.make_room([(0, 1)]) == Rewind(young)
     assert young.n_past == 0
-    old.n_tokens = 3 * HEADROOM
-    scheduler.submit(Job(3, n_tokens=4))
+    old.tokens += [7] * (3 * HEADROOM - old.n_tokens)
+    scheduler.submit(job(3, 4))
     plan = scheduler.plan()
-    assert plan.admitted == []
-    assert [slot for slot, _ in plan.bites] == [old.slot]
+    assert admitted(plan) == []
+    assert old.slot in [slot for slot, _ in plan.bites]
+    assert young.slot not in [slot for slot, _ in plan.bites]
     scheduler.remove(old)
     plan = scheduler.plan()
     assert (young.slot, young.n_tokens) in plan.bites
@@ -107,29 +130,125 @@ def test_the_youngest_row_is_preempted_and_resumed_before_a_new_one_is_admitted(
 
 def test_a_row_alone_is_never_preempted() -> None:
     scheduler = make()
-    job = Job(1, n_tokens=4)
-    scheduler.submit(job)
+    scheduler.submit(job(1, 4))
     scheduler.plan()
-    assert scheduler.preempt() is None
+    assert scheduler.make_room([(0, 4)]) is None
 
 
 @pytest.mark.parametrize("running", [False, True])
 def test_a_removed_job_leaves_nothing_behind(running: bool) -> None:
     scheduler = make(n_slots=1)
-    job = Job(1, n_tokens=4)
-    scheduler.submit(job)
+    first = job(1, 4)
+    scheduler.submit(first)
     if running:
         scheduler.plan()
-    scheduler.remove(job)
+    scheduler.remove(first)
     assert scheduler.idle
-    scheduler.submit(Job(2, n_tokens=4))
-    assert len(scheduler.plan().admitted) == 1
+    scheduler.submit(job(2, 4))
+    assert len(admitted(scheduler.plan())) == 1
 
 
 def test_every_waiting_prompt_is_fed_in_each_step_even_when_the_bite_is_small() -> None:
     scheduler = make(n_slots=4, n_batch=64, n_bite=4)
-    jobs = [Job(i, n_tokens=100) for i in range(4)]
-    for job in jobs:
-        scheduler.submit(job)
+    jobs = [job(i, 100) for i in range(4)]
+    for one in jobs:
+        scheduler.submit(one)
     scheduler.commit(scheduler.plan().bites, [])
-    assert all(job.n_past > 0 for job in jobs)
+    assert all(one.n_past > 0 for one in jobs)
+
+
+def run(scheduler: Scheduler, prompt: list[int], number: int) -> tuple[Job, Plan]:
+    """Run a prompt to its first token; return the job and the plan that admitted it."""
+    one = Job(number, list(prompt))
+    scheduler.submit(one)
+    first = scheduler.plan()
+    bites = first.bites
+    while one.n_waiting:
+        mine = [(slot, n) for slot, n in bites if slot == one.slot]
+        scheduler.commit(mine, [])
+        bites = scheduler.plan().bites if one.n_waiting else []
+    scheduler.commit([], [(one.slot, 7)])
+    return one, first
+
+
+def placement(plan: Plan):
+    (admit,) = [action for action in plan.actions if isinstance(action, Admit)]
+    return admit.placement
+
+
+def test_a_prompt_shares_the_prefix_of_a_running_row() -> None:
+    scheduler = make(n_slots=4, n_batch=512)
+    system = list(range(100))
+    first, _ = run(scheduler, [*system, 500], 1)
+    second, plan = run(scheduler, [*system, 600, 601], 2)
+    assert placement(plan).source == first.seq_id
+    assert placement(plan).n_shared == 100
+    assert plan.bites == [(first.slot, 1), (second.slot, 2)]
+
+
+def test_a_finished_conversation_is_continued_in_its_own_sequence() -> None:
+    scheduler = make(n_batch=512)
+    first, _ = run(scheduler, list(range(50)), 1)
+    scheduler.remove(first)
+    again, plan = run(scheduler, [*range(50), 7, 8, 9], 2)
+    assert placement(plan).source is None
+    assert placement(plan).n_shared == 50
+    assert again.seq_id == first.seq_id
+
+
+def test_the_same_prompt_again_still_feeds_its_last_token() -> None:
+    scheduler = make(n_batch=512)
+    first, _ = run(scheduler, list(range(50)), 1)
+    _, plan = run(scheduler, list(range(50)), 2)
+    assert placement(plan).n_shared == 49
+    assert first.n_shared == 0
+
+
+def test_without_sharing_every_prompt_starts_from_nothing_and_leaves_nothing() -> None:
+    scheduler = make(n_batch=512, sharing=False)
+    first, _ = run(scheduler, list(range(50)), 1)
+    assert scheduler.remove(first) == Evict(first.seq_id)
+    _, plan = run(scheduler, list(range(50)), 2)
+    assert placement(plan).n_shared == 0
+
+
+def test_rows_that_share_a_long_prompt_fit_where_their_sums_would_not() -> None:
+    scheduler = make(n_slots=8, n_cells=1024, n_batch=2048)
+    system = list(range(600))
+    for number in range(5):
+        run(scheduler, [*system, 700 + number], number)
+    assert scheduler.n_running == 5
+    assert scheduler.n_waiting == 0
+
+
+def test_idle_sequences_make_way_for_running_ones_the_longest_unused_first() -> None:
+    scheduler = make(n_slots=1, n_cells=400, n_batch=512)
+    order = []
+    for number in range(4):
+        one, plan = run(scheduler, [1000 * (number + 1)] * 90, number)
+        order += evicted(plan)
+        scheduler.remove(one)
+    big, plan = run(scheduler, [9] * 350, 9)
+    order += evicted(plan)
+    assert big.n_shared == 0
+    assert order == sorted(order)
+    assert len(order) >= 3
+
+
+def test_idle_sequences_hold_at_most_half_of_the_cells() -> None:
+    scheduler = make(n_slots=1, n_cells=400, n_batch=512)
+    for number in range(6):
+        one, _ = run(scheduler, [1000 * (number + 1)] * 90, number)
+        scheduler.remove(one)
+    scheduler.plan()
+    assert scheduler._index.n_idle_cells <= 200
+    assert scheduler._index.faults() == []
+
+
+def test_a_row_that_could_not_be_opened_leaves_its_sequence_free() -> None:
+    scheduler = make()
+    one = job(1, 20)
+    scheduler.submit(one)
+    scheduler.plan()
+    assert scheduler.remove(one, keep=False) == Evict(one.seq_id)
+    assert scheduler._index.n_cells == 0

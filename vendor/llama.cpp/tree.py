@@ -112,7 +112,8 @@ def main() -> int:
     other = arguments.command == "prepare" and arguments.other
     if not other and (found := digest(arguments.source, pin["paths"])) != pin["digest"]:
         print(
-            f"{arguments.source} is not llama.cpp b{pin['build']}: digest {found}, expected {pin['digest']}",
+            f"{arguments.source} is not llama.cpp b{pin['build']}: digest {found}, expected {pin['digest']}. "
+            "Another tree is built, unchecked, with -C cmake.define.SHIMMY_LLAMA_CPP_DIR=PATH",
             file=sys.stderr,
         )
         return 1

@@ -1,0 +1,115 @@
+"""The prefix index alone, against a model of the cells that is too simple to be wrong."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from shimmy.worker.prefix import Placement, PrefixIndex
+
+
+def common(left: list[int], right: list[int]) -> int:
+    n = 0
+    while n < min(len(left), len(right)) and left[n] == right[n]:
+        n += 1
+    return n
+
+
+def test_the_longest_prefix_among_several_is_found() -> None:
+    index = PrefixIndex(8)
+    for tokens in ([1, 2, 3], [1, 2, 3, 4, 5], [9, 9]):
+        placed = index.place([*tokens, 0])
+        index.extend(placed.seq_id, [*tokens, 0][placed.n_shared :])
+    found = index.place([1, 2, 3, 4, 7])
+    assert found.n_shared == 4
+    assert found.source == 1
+
+
+def test_shared_cells_are_counted_once_and_freed_with_their_last_holder() -> None:
+    index = PrefixIndex(8)
+    first = index.place([1] * 11)
+    index.extend(first.seq_id, [1] * 11)
+    second = index.place([1] * 10 + [2, 3])
+    index.extend(second.seq_id, [2, 3])
+    assert (second.source, second.n_shared) == (first.seq_id, 10)
+    assert index.n_cells == 13
+    index.drop(first.seq_id)
+    assert index.n_cells == 12
+    index.drop(second.seq_id)
+    assert index.n_cells == 0
+
+
+def test_eviction_frees_only_idle_sequences_and_only_what_is_not_shared() -> None:
+    index = PrefixIndex(8)
+    idle = index.place([1] * 21)
+    index.extend(idle.seq_id, [1] * 21)
+    index.rest(idle.seq_id)
+    running = index.place([1] * 10 + [2] * 5)
+    index.extend(running.seq_id, [2] * 5)
+    assert index.n_idle_cells == 11
+    assert index.evict(100) == [idle.seq_id]
+    assert index.n_cells == 15
+    assert index.evict(100) == []
+
+
+def test_a_sequence_without_cells_is_not_kept() -> None:
+    index = PrefixIndex(1)
+    placed = index.place([1, 2])
+    assert index.rest(placed.seq_id) is False
+    assert index.place([5]) == Placement(0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_thousand_random_operations_keep_index_and_cells_in_step(seed: int) -> None:
+    draw = random.Random(seed)
+    index = PrefixIndex(6)
+    cells: dict[int, list[tuple[int, int]]] = {}  # sequence: (token, cell) for each position
+    running: dict[int, list[int]] = {}  # sequence: tokens that wait
+    next_cell = 0
+    stems = [[draw.randrange(3) for _ in range(12)] for _ in range(3)]
+    for _ in range(1000):
+        action = draw.choice(["place", "extend", "rest", "rewind", "evict", "drop"])
+        if action == "place":
+            for seq_id in index.evict(0, n_ids=1):
+                del cells[seq_id]
+            if len(running) == 6:
+                continue
+            stem = draw.choice(stems)
+            prompt = stem[: draw.randrange(1, 12)] + [draw.randrange(3) for _ in range(3)]
+            longest = max(
+                (common(prompt[:-1], [t for t, _ in held]) for held in cells.values()), default=0
+            )
+            assert index.n_shared(prompt) == longest
+            placed = index.place(prompt)
+            assert placed.n_shared == longest
+            if placed.source is not None:
+                cells[placed.seq_id] = cells[placed.source][: placed.n_shared]
+            cells.setdefault(placed.seq_id, [])
+            assert [t for t, _ in cells[placed.seq_id]] == prompt[: placed.n_shared]
+            running[placed.seq_id] = prompt[placed.n_shared :]
+        elif action == "evict":
+            for seq_id in index.evict(draw.randrange(10)):
+                assert seq_id not in running
+                del cells[seq_id]
+        elif running:
+            seq_id = draw.choice(list(running))
+            if action == "extend" and running[seq_id]:
+                n = draw.randrange(1, len(running[seq_id]) + 1)
+                fed, running[seq_id] = running[seq_id][:n], running[seq_id][n:]
+                index.extend(seq_id, fed)
+                cells[seq_id] += [(token, next_cell + i) for i, token in enumerate(fed)]
+                next_cell += n
+            elif action == "rewind":
+                running[seq_id] = [t for t, _ in cells[seq_id]] + running[seq_id]
+                cells[seq_id] = []
+                index.rewind(seq_id)
+            elif action == "rest":
+                del running[seq_id]
+                if not index.rest(seq_id):
+                    assert cells.pop(seq_id) == []
+            elif action == "drop":
+                index.drop(seq_id)
+                del running[seq_id], cells[seq_id]
+        assert index.faults() == []
+        assert index.n_cells == len({cell for held in cells.values() for _, cell in held})
