@@ -1,5 +1,6 @@
 // backend: loading of backend modules and what only their proc addresses offer. One thread at a time: ggml does not
 // lock its registry.
+#include "build-info.h"
 #include "ggml/src/ggml-backend-impl.h"
 #include "guard.hpp"
 #include "json.hpp"
@@ -75,3 +76,7 @@ char * shm_backend_file(ggml_backend_reg_t reg) {
 #endif
     });
 }
+
+int shm_llama_build(void) { return llama_build_number(); }
+
+const char * shm_llama_commit(void) { return llama_commit(); }

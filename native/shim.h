@@ -190,6 +190,10 @@ SHM_API int shm_set_loras(struct llama_context * ctx, struct llama_adapter_lora 
 
 /* ---- backends ---- */
 
+/* llama.cpp's build number, and the commit or tag it was built from ("unknown"; belongs to the library). */
+SHM_API int          shm_llama_build(void);
+SHM_API const char * shm_llama_commit(void);
+
 /* Loads one backend module; NULL on failure, with the reason in the log. */
 SHM_API ggml_backend_reg_t shm_backend_load(const char * path);
 

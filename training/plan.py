@@ -1,4 +1,4 @@
-"""The training's plan: two runs, the second from the first one's weights."""
+"""The training's plan: four runs, each from the weights of the one before."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ class Phase:
     length: int
     long_share: float = 0.0
     drill_share: float = 0.0
+    sums_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,5 +71,29 @@ PLANS = {
             Phase(165, 6, 512, drill_share=0.75),
             Phase(55, 2, 2048, long_share=0.04, drill_share=0.4),
         ),
+    ),
+    # sums are learnt last and need to be seen most
+    "sums": Plan(
+        name="sums",
+        start="drill",
+        seed=11437,
+        matrix_rate=0.008,
+        other_rate=1e-3,
+        warmup=10,
+        decay_from=0.1,
+        horizon=160,
+        phases=(Phase(160, 6, 512, drill_share=0.25, sums_share=0.5),),
+    ),
+    # and once more a little of everything, so that nothing suffers from the drill
+    "rest": Plan(
+        name="rest",
+        start="sums",
+        seed=11438,
+        matrix_rate=0.006,
+        other_rate=8e-4,
+        warmup=10,
+        decay_from=0.1,
+        horizon=120,
+        phases=(Phase(120, 6, 512, drill_share=0.15, sums_share=0.2),),
     ),
 }

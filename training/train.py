@@ -81,7 +81,7 @@ def work(rank: int, out: Path, plan: Plan, meeting: Path) -> None:
     for phase in plan.phases:
         # each process has documents of its own
         rng = random.Random(f"{plan.seed} {rank} {phase.length}")
-        source = documents(rng, INVENTED, phase.long_share, phase.drill_share)
+        source = documents(rng, INVENTED, phase.long_share, phase.drill_share, phase.sums_share)
         tokens, weights = rows.pack(vocabulary, source, phase.steps * phase.batch, phase.length)
         for at in range(0, len(tokens), phase.batch):
             here = slice(at, at + phase.batch)

@@ -85,3 +85,6 @@ int shm_backend_load_dir(const char *);
 int shm_rpc_add_server(const char *);
 char *shm_backend_features(ggml_backend_reg_t);
 char *shm_backend_file(ggml_backend_reg_t);
+
+int shm_llama_build(void);
+const char *shm_llama_commit(void);

@@ -104,6 +104,13 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
         help="Type of the V cache.",
     ),
     click.option(
+        "--max-queue",
+        "max_queue",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Requests that may wait for a slot; more get status 429. Default 512.",
+    ),
+    click.option(
         "--chat-template",
         metavar="FILE|chatml",
         help="Chat template in place of the model's: a Jinja file, or chatml.",
@@ -128,6 +135,7 @@ _NAMES = (
     "flash_attn",
     "cache_type_k",
     "cache_type_v",
+    "max_queue",
     "chat_template",
     "lora",
 )

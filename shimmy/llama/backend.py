@@ -176,8 +176,9 @@ def modules() -> tuple[BackendModule, ...]:
 
 
 def version() -> str:
-    """Return llama.cpp's version, as its build names it."""
-    return text(lib.llama_version())
+    """Return llama.cpp's build, such as "b10605", or what else is known of the tree it was made of."""
+    build = int(lib.shm_llama_build())
+    return f"b{build}" if build else f"{text(lib.llama_version())} ({text(lib.shm_llama_commit())})"
 
 
 def system_info() -> str:

@@ -53,6 +53,11 @@ class Loop:
         self._out: list[tuple[int, Event]] = []
         self._stopping = False
 
+    @property
+    def n_waiting(self) -> int:
+        """Tasks that have no row yet. Thread: any; a moment old."""
+        return self._inbox.qsize() + self._scheduler.n_waiting
+
     def add(self, task: Task) -> None:
         """Queue a prepared task; it joins between two steps."""
         self._inbox.put(_Add(task))

@@ -30,7 +30,7 @@ from shimmy.engine.types.frame import (
     Tokenize,
     Tokens,
 )
-from shimmy.errors import EngineLoadingError
+from shimmy.errors import EngineLoadingError, OverloadedError
 from shimmy.worker.loading import Loaded, LoadTicket, load
 from shimmy.worker.logs import forward_logs
 from shimmy.worker.loop import Loop
@@ -61,6 +61,7 @@ class Worker:
         self._loop: Loop | None = None
         self._preparer: Preparer | None = None
         self._preparing: set[int] = set()
+        self._max_queue = 1
 
     def handle(self, command: Command) -> None:
         """Act on a command; answers come as reports."""
@@ -100,6 +101,7 @@ class Worker:
             self._load_and_loop(options)
 
     def _load_and_loop(self, options: EngineOptions) -> None:
+        self._max_queue = max(options.max_queue, 1)
         try:
             loaded = load(options, self._ticket, lambda done: self._emit(Loading(done)))
         except Exception as error:  # noqa: BLE001  every failure is reported, none is lost
@@ -149,6 +151,11 @@ class Worker:
         """Prepare a request and hand it to the loop. Thread: the pool's."""
         try:
             preparer, loop = self._ready()
+            if loop.n_waiting >= self._max_queue:
+                raise OverloadedError(
+                    f"{loop.n_waiting} requests wait already, which is the limit of --max-queue: "
+                    "try again later"
+                )
             task = preparer.prepare(command.id, command.request)
         except Exception as error:  # noqa: BLE001  the request gets every failure of its own
             with self._lock:

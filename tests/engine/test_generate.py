@@ -12,7 +12,7 @@ import pytest
 from shimmy.engine import Engine
 from shimmy.engine.types.options import EngineOptions
 from shimmy.engine.types.prompt import TokenPrompt
-from shimmy.errors import ContextLengthError, InvalidRequestError
+from shimmy.errors import ContextLengthError, InvalidRequestError, OverloadedError
 from tests.engine.ask import PROMPT, ask, chat, request
 from tests.support.tiny_gguf import token_id
 
@@ -257,3 +257,22 @@ async def test_when_the_cells_run_out_rows_pause_and_still_finish(options: Engin
             )
         )
     assert all(answer.end.usage.completion_tokens == 100 for answer in answers)
+
+
+async def test_a_full_queue_refuses_more_requests_and_those_in_it_are_answered(
+    options: EngineOptions,
+) -> None:
+    import msgspec
+
+    small = msgspec.structs.replace(options, n_parallel=1, max_queue=2)
+    async with Engine.solo(small) as engine:
+        outcomes = await asyncio.gather(
+            *(ask(engine, f"number {i}", max_tokens=64, ignore_eos=True) for i in range(12)),
+            return_exceptions=True,
+        )
+    refused = [outcome for outcome in outcomes if isinstance(outcome, OverloadedError)]
+    answered = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+    assert len(refused) + len(answered) == 12
+    assert len(refused) >= 5
+    assert len(answered) >= 3
+    assert all(answer.end.usage.completion_tokens == 64 for answer in answered)

@@ -161,6 +161,11 @@ def _order(rng: random.Random, _: Lexicon) -> Pair:
 _KINDS = [(_sum, 10), (_story_sum, 3), (_compare, 3), (_count, 3), (_single, 3), (_order, 1)]
 
 
+def sums(rng: random.Random, lexicon: Lexicon) -> list[Pair]:
+    """Return some sums, one after the other."""
+    return [_sum(rng, lexicon) for _ in range(rng.randint(1, 8))]
+
+
 def pair(rng: random.Random, lexicon: Lexicon) -> Pair:
     """Return a question about numbers and its answer."""
     kind = rng.choices([kind for kind, _ in _KINDS], [weight for _, weight in _KINDS])[0]

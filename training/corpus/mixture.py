@@ -93,15 +93,24 @@ def _drill(rng: random.Random, lexicon: Lexicon) -> Chat:
         arithmetic.pair(rng, lexicon) if rng.random() < 0.65 else facts.pair(rng)
         for _ in range(rng.randint(1, 5))
     ]
+    return _chat(pairs)
+
+
+def _chat(pairs: list[Pair]) -> Chat:
     return Chat([part for asked, said in pairs for part in (user(asked), assistant(said))])
 
 
 def documents(
-    rng: random.Random, invented: float, long_share: float = 0.0, drill_share: float = 0.0
+    rng: random.Random,
+    invented: float,
+    long_share: float = 0.0,
+    drill_share: float = 0.0,
+    sums_share: float = 0.0,
 ) -> Iterator[Document]:
     """Yield documents without end.
 
-    `long_share` of them are conversations of many turns, `drill_share` sums and facts only.
+    `long_share` of them are conversations of many turns, `drill_share` of the rest sums and
+    facts only, `sums_share` of what is left then only sums.
     """
     lexicon = Lexicon(rng, invented)
     while True:
@@ -109,5 +118,7 @@ def documents(
             yield conversation(rng, lexicon, rng.randint(8, 40))
         elif drill_share and rng.random() < drill_share:
             yield _drill(rng, lexicon)
+        elif sums_share and rng.random() < sums_share:
+            yield _chat(arithmetic.sums(rng, lexicon))
         else:
             yield document(rng, lexicon)

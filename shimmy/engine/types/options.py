@@ -15,7 +15,8 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     `n_ctx` counts the KV cells that all slots share; None gives each slot the model's training
     context, at most 8192 in all. `n_gpu_layers` None offloads all layers where a GPU is used. `override_tensor` holds (regex, buffer type) pairs, applied
-    before those of `cpu_moe` and `n_cpu_moe`. Sizes are in tokens.
+    before those of `cpu_moe` and `n_cpu_moe`. `max_queue` requests may wait for a slot; more are
+    refused as overload. Sizes are in tokens.
     """
 
     model_path: str
@@ -40,4 +41,5 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     cache_type_v: str | None = None
     lora: list[tuple[str, float]] = []
     chat_template: str | None = None
+    max_queue: int = 512
     log_level: str = "warning"
