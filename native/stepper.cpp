@@ -8,7 +8,7 @@
 #include "engine.h"
 #include "guard.hpp"
 #include "pool.hpp"
-#include "sampler.hpp"
+#include "row_sampler.hpp"
 #include "text.hpp"
 
 #include <algorithm>

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shimmy.llama.context import Context
-    from shimmy.llama.sampling import RowSampler
+    from shimmy.llama.row_sampler import RowSampler
 
 # struct shm_row_event: row, token, n_generated, finish, stop, text_offset, text_size
 _EVENT = struct.Struct("=iiiiiII")

@@ -13,7 +13,7 @@ from shimmy.engine.types.prompt import ChatPrompt, Message, TextPrompt, TokenPro
 from shimmy.engine.types.sampling import SamplingParams
 from shimmy.errors import ContextLengthError, InvalidRequestError, LlamaError
 from shimmy.llama.chat import ChatTemplate, OutputParser, Rendered
-from shimmy.llama.sampling import RowSampler
+from shimmy.llama.row_sampler import RowSampler
 from shimmy.worker.scheduler import Job
 from shimmy.worker.task import Task
 

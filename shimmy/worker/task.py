@@ -12,7 +12,7 @@ from shimmy.llama.stepper import Finish, RowEvent
 
 if TYPE_CHECKING:
     from shimmy.llama.chat import OutputParser
-    from shimmy.llama.sampling import RowSampler
+    from shimmy.llama.row_sampler import RowSampler
     from shimmy.worker.scheduler import Job
 
 _REASONS: dict[Finish, FinishReason] = {
