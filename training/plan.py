@@ -1,4 +1,4 @@
-"""The training's plan: four runs, each from the weights of the one before."""
+"""The training's plan: three runs, each from the weights of the one before."""
 
 from __future__ import annotations
 
@@ -83,17 +83,5 @@ PLANS = {
         decay_from=0.1,
         horizon=160,
         phases=(Phase(160, 6, 512, drill_share=0.25, sums_share=0.5),),
-    ),
-    # and once more a little of everything, so that nothing suffers from the drill
-    "rest": Plan(
-        name="rest",
-        start="sums",
-        seed=11438,
-        matrix_rate=0.006,
-        other_rate=8e-4,
-        warmup=10,
-        decay_from=0.1,
-        horizon=120,
-        phases=(Phase(120, 6, 512, drill_share=0.15, sums_share=0.2),),
     ),
 }
