@@ -1,4 +1,5 @@
-// row_sampler: chooses a row's next token, as llama.cpp's common_sampler would, from few candidates where that is exact.
+// row_sampler: chooses a row's next token, as llama.cpp's common_sampler would, from few candidates where that is
+// exact.
 #pragma once
 
 #include <cstdint>

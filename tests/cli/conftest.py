@@ -20,8 +20,6 @@ def home(tmp_path, monkeypatch) -> Path:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setenv("XDG_DATA_HOME", str(folder / "data"))
-    # threads that spin while they wait make a busy machine's tests take minutes
-    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     monkeypatch.chdir(folder)
     return folder
 

@@ -67,7 +67,6 @@ def serve(home: Path, *args: str) -> Iterator[Served]:
     environment |= {
         "HOME": str(home),
         "XDG_DATA_HOME": str(home / "data"),
-        "OMP_WAIT_POLICY": "passive",  # spinning threads slow a busy machine's tests down
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "shimmy", "serve", "--bind", "127.0.0.1:0", *args],
