@@ -20,6 +20,7 @@ COMMANDS = {
     "discover": ("discover", "Search the model folders again and show what is there."),
     "probe": ("probe", "Load a model once and report its figures."),
     "generate": ("generate", "Generate text to standard output."),
+    "bench": ("bench", "Measure the speed of a model, here or behind a URL."),
     "gpu-info": ("gpu_info", "Show the backends and devices that ggml reports."),
 }
 

