@@ -18,6 +18,11 @@ _WORD = 4
 """Bytes of a token."""
 
 
+def prefix_key(prompt: Sequence[int]) -> bytes:
+    """Return what a prompt is looked up by: its tokens but the last, which is always left to feed."""
+    return array("i", prompt[:-1]).tobytes()
+
+
 @dataclass(slots=True, eq=False)
 class Span:
     """A run of `n` cells that `n_holders` sequences hold together."""
@@ -77,13 +82,12 @@ class PrefixIndex:
         }
         return sum(span.n for span in self._spans() if id(span) not in running)
 
-    def place(self, prompt: Sequence[int]) -> Placement:
-        """Give a prompt a sequence, sharing the longest prefix there is; at least its last token is left.
+    def place(self, key: bytes) -> Placement:
+        """Give a prompt a sequence, sharing the longest prefix there is; `key` is its `prefix_key`.
 
         The caller makes room with `evict` first: there must be a free id.
         """
-        wanted = array("i", prompt[:-1]).tobytes()
-        best, n_shared = self._longest(wanted) if self._sharing else (None, 0)
+        best, n_shared = self._longest(key) if self._sharing else (None, 0)
         if best is not None and not best.running and n_shared == best.n_tokens:
             self._touch(best)
             best.running = True
@@ -133,11 +137,13 @@ class PrefixIndex:
         self._release(self._residents.pop(seq_id))
         self._free.append(seq_id)
 
-    def n_shared(self, prompt: Sequence[int]) -> int:
+    def n_shared(self, key: bytes) -> int:
         """Return how many first tokens of a prompt `place` would find."""
-        if not self._sharing:
-            return 0
-        return self._longest(array("i", prompt[:-1]).tobytes())[1]
+        return self._longest(key)[1] if self._sharing else 0
+
+    def n_common(self, left: bytes, right: bytes) -> int:
+        """Return how many first tokens two prompts could share."""
+        return _common(left, right) if self._sharing else 0
 
     def evict(self, n_cells: int, *, n_ids: int = 0) -> list[int]:
         """Drop idle sequences, the longest unused first, until `n_cells` and `n_ids` ids are freed.
@@ -221,7 +227,7 @@ class PrefixIndex:
         resident.spans.clear()
 
 
-def _common(wanted: bytes, have: bytearray) -> int:
+def _common(wanted: bytes, have: bytes | bytearray) -> int:
     """Return how many first tokens two sequences have in common."""
     n = min(len(wanted), len(have)) // _WORD
     if n == 0 or wanted[:_WORD] != have[:_WORD]:

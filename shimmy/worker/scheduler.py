@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from shimmy.worker.prefix import Placement, PrefixIndex
+from shimmy.worker.prefix import Placement, PrefixIndex, prefix_key
 
 HEADROOM = 32
 """Tokens that each running row may grow by before another row is let in beside it: a row that is
 let in too early is soon preempted, and its prompt computed again."""
+
+WORTH_WAITING = 32
+"""Tokens of a common beginning from which on a prompt waits until another row has taken them in."""
 
 
 @dataclass(slots=True)
@@ -27,6 +30,11 @@ class Job:
     slot: int | None = None
     seq_id: int = -1
     paused: bool = False
+    key: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the key once: a job may wait for many plans."""
+        self.key = prefix_key(self.tokens)
 
     @property
     def n_tokens(self) -> int:
@@ -198,19 +206,31 @@ class Scheduler:
         actions: list[Admit | Evict] = []
         if any(job.paused for job in self._running.values()):
             return actions
-        while self._waiting and self._free:
-            job = self._waiting[0]
-            if not self._room(job.n_tokens - self._index.n_shared(job.tokens)):
+        for job in list(self._waiting):
+            n_shared = self._index.n_shared(job.key)
+            if self._free and self._worth_waiting(job, n_shared):
+                continue
+            if not self._free or not self._room(job.n_tokens - n_shared):
                 break
-            self._waiting.popleft()
+            self._waiting.remove(job)
             actions += [Evict(seq_id) for seq_id in self._index.evict(0, n_ids=1)]
-            placement = self._index.place(job.tokens)
+            placement = self._index.place(job.key)
             job.slot = self._free.pop()
             job.seq_id = placement.seq_id
             job.n_past = job.n_shared = placement.n_shared
             self._running[job.slot] = job
             actions.append(Admit(job, placement))
         return actions
+
+    def _worth_waiting(self, job: Job, n_shared: int) -> bool:
+        """Whether a row that takes in its prompt right now will soon have more to share."""
+        for other in self._running.values():
+            if other.paused or other.generating:
+                continue
+            n_common = self._index.n_common(job.key, other.key)
+            if n_common > max(n_shared, other.n_past, WORTH_WAITING):
+                return True
+        return False
 
     def _trim(self, n_tokens: int) -> list[Evict]:
         """Evict what stands in the way of `n_tokens` more, or is over the share of idle cells.

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from shimmy.worker.prefix import Placement, PrefixIndex
+from shimmy.worker.prefix import Placement, PrefixIndex, prefix_key
 
 
 def common(left: list[int], right: list[int]) -> int:
@@ -19,18 +19,18 @@ def common(left: list[int], right: list[int]) -> int:
 def test_the_longest_prefix_among_several_is_found() -> None:
     index = PrefixIndex(8)
     for tokens in ([1, 2, 3], [1, 2, 3, 4, 5], [9, 9]):
-        placed = index.place([*tokens, 0])
+        placed = index.place(prefix_key([*tokens, 0]))
         index.extend(placed.seq_id, [*tokens, 0][placed.n_shared :])
-    found = index.place([1, 2, 3, 4, 7])
+    found = index.place(prefix_key([1, 2, 3, 4, 7]))
     assert found.n_shared == 4
     assert found.source == 1
 
 
 def test_shared_cells_are_counted_once_and_freed_with_their_last_holder() -> None:
     index = PrefixIndex(8)
-    first = index.place([1] * 11)
+    first = index.place(prefix_key([1] * 11))
     index.extend(first.seq_id, [1] * 11)
-    second = index.place([1] * 10 + [2, 3])
+    second = index.place(prefix_key([1] * 10 + [2, 3]))
     index.extend(second.seq_id, [2, 3])
     assert (second.source, second.n_shared) == (first.seq_id, 10)
     assert index.n_cells == 13
@@ -42,10 +42,10 @@ def test_shared_cells_are_counted_once_and_freed_with_their_last_holder() -> Non
 
 def test_eviction_frees_only_idle_sequences_and_only_what_is_not_shared() -> None:
     index = PrefixIndex(8)
-    idle = index.place([1] * 21)
+    idle = index.place(prefix_key([1] * 21))
     index.extend(idle.seq_id, [1] * 21)
     index.rest(idle.seq_id)
-    running = index.place([1] * 10 + [2] * 5)
+    running = index.place(prefix_key([1] * 10 + [2] * 5))
     index.extend(running.seq_id, [2] * 5)
     assert index.n_idle_cells == 11
     assert index.evict(100) == [idle.seq_id]
@@ -55,9 +55,9 @@ def test_eviction_frees_only_idle_sequences_and_only_what_is_not_shared() -> Non
 
 def test_a_sequence_without_cells_is_not_kept() -> None:
     index = PrefixIndex(1)
-    placed = index.place([1, 2])
+    placed = index.place(prefix_key([1, 2]))
     assert index.rest(placed.seq_id) is False
-    assert index.place([5]) == Placement(0)
+    assert index.place(prefix_key([5])) == Placement(0)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -80,8 +80,8 @@ def test_a_thousand_random_operations_keep_index_and_cells_in_step(seed: int) ->
             longest = max(
                 (common(prompt[:-1], [t for t, _ in held]) for held in cells.values()), default=0
             )
-            assert index.n_shared(prompt) == longest
-            placed = index.place(prompt)
+            assert index.n_shared(prefix_key(prompt)) == longest
+            placed = index.place(prefix_key(prompt))
             assert placed.n_shared == longest
             if placed.source is not None:
                 cells[placed.seq_id] = cells[placed.source][: placed.n_shared]

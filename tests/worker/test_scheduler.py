@@ -252,3 +252,27 @@ def test_a_row_that_could_not_be_opened_leaves_its_sequence_free() -> None:
     scheduler.plan()
     assert scheduler.remove(one, keep=False) == Evict(one.seq_id)
     assert scheduler._index.n_cells == 0
+
+
+def test_prompts_that_arrive_together_wait_for_the_first_to_take_in_what_they_share() -> None:
+    scheduler = make(n_slots=4, n_batch=64)
+    system = list(range(200))
+    jobs = [Job(number, [*system, 300 + number]) for number in range(4)]
+    for one in jobs:
+        scheduler.submit(one)
+    other = Job(9, [900] * 10)
+    scheduler.submit(other)
+    fed = 0
+    for _ in range(50):
+        plan = scheduler.plan()
+        fed += sum(n for _, n in plan.bites)
+        running = {one.slot: one for one in [*jobs, other] if one.slot is not None}
+        done = [(slot, 7) for slot, n in plan.bites if running[slot].n_waiting == n]
+        scheduler.commit(plan.bites, done)
+        for slot, _ in done:
+            scheduler.remove(running[slot])
+        if scheduler.idle:
+            break
+    assert scheduler.idle
+    assert [one.n_shared for one in jobs] == [0, 200, 200, 200]
+    assert fed == 201 + 3 + 10
