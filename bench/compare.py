@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import signal
+import subprocess
 import sys
 import time
 import types
@@ -43,7 +44,7 @@ def main() -> int:
         for bed in beds:
             try:
                 measure(bed, rounds, program, built, arguments.models, result)
-            except (RuntimeError, OSError) as error:
+            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                 result.failed = True
                 result.problems.append(f"{bed.name}: {error}")
                 print(f"{bed.name}: {error}", file=sys.stderr, flush=True)
@@ -122,17 +123,25 @@ def measure(
             warm_up(bed, server, program)
         density = tokens_per_word(servers[SIDES.index(LLAMA)])
         for i in range(rounds):
-            for n_streams in sorted({w.ceiling for w in bed.works if w.ceiling}):
-                quiet.wait(_WAIT_S)
-                rate = reference.ceiling(
-                    built, model, n_ctx=bed.n_ctx, n_streams=n_streams, n_tokens=128
-                )
-                result.ceilings.setdefault((bed.name, n_streams), []).append(rate)
-                say(i, bed.name, f"llama-batched-bench, {n_streams}", f"{rate:.1f} tok/s")
+            measure_ceilings(bed, i, built, model, result)
             for work in bed.works:
                 for server in servers:
                     others = [other for other in servers if other is not server]
                     once(bed, work, i, server, others, program, density, result)
+
+
+def measure_ceilings(
+    bed: Bed, i: int, built: reference.Reference, model: Path, result: Report
+) -> None:
+    """Run llama-batched-bench with as many sequences as the works have."""
+    for n_streams in sorted({work.ceiling for work in bed.works if work.ceiling}):
+        for unified in (False, True) if n_streams > 8 else (False,):
+            quiet.wait(_WAIT_S)
+            size = {"n_ctx": bed.n_ctx, "n_streams": n_streams, "n_tokens": 128}
+            rate = reference.ceiling(built, model, unified=unified, **size)
+            result.ceilings.setdefault((bed.name, n_streams, unified), []).append(rate)
+            how = f"llama-batched-bench, {n_streams}{', unified' if unified else ''}"
+            say(i, bed.name, how, f"{rate:.1f} tok/s")
 
 
 def once(
@@ -230,7 +239,7 @@ def tokens_per_word(server: Server) -> float:
 
 def say(i: int, what: str, side: str, figure: str) -> None:
     """Report progress."""
-    print(f"round {i + 1}  {what:<24} {side:<24} {figure}", file=sys.stderr, flush=True)
+    print(f"round {i + 1}  {what:<24} {side:<33} {figure}", file=sys.stderr, flush=True)
 
 
 def command() -> str:

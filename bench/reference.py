@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -77,15 +76,22 @@ def build() -> Reference:
 
 
 def ceiling(
-    reference: Reference, model: Path, *, n_ctx: int, n_streams: int, n_tokens: int
+    reference: Reference, model: Path, *, n_ctx: int, n_streams: int, n_tokens: int, unified: bool
 ) -> float:
-    """Return the tokens per second that llama-batched-bench decodes: no sampling, no text, no network."""
+    """Return the tokens per second that llama-batched-bench decodes: no sampling, no text, no network.
+
+    `unified`: all sequences share their cells, as in both servers here; its default is cells of each one's own.
+    """
     command = [reference.program("llama-batched-bench"), "-m", str(model), "-c", str(n_ctx)]
     command += ["-npp", "16", "-ntg", str(n_tokens), "-npl", str(n_streams)]
-    command += ["-kvu", "--output-format", "jsonl"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return statistics.median(float(row["speed_tg"]) for row in rows)
+    command += ["-kvu" if unified else "-no-kvu", "--output-format", "jsonl"]
+    # its rows go through a logging thread that its exit does not always wait for
+    for _ in range(5):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        if rows:
+            return float(rows[-1]["speed_tg"])
+    raise RuntimeError(f"{' '.join(command)}: no figures\n{done.stderr[-1000:]}")
 
 
 def _unpack(dest: Path) -> None:

@@ -33,7 +33,7 @@ class Run:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """All runs of a command. `ceilings`: llama-batched-bench's rates by (bed, number of sequences).
+    """All runs of a command. `ceilings`: llama-batched-bench's rates by (bed, number of sequences, unified cells).
 
     `problems` are things that a reader must know of; `failed`: something was not measured at all.
     """
@@ -43,7 +43,7 @@ class Report:
     source: str
     machine: dict[str, str]
     runs: list[Run] = field(default_factory=list)
-    ceilings: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    ceilings: dict[tuple[str, int, bool], list[float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     seconds: float = 0.0
@@ -64,8 +64,8 @@ class Report:
             "reference": self.source,
             "problems": self.problems,
             "ceilings": [
-                {"model": bed, "streams": n, "tokens_per_second": rates}
-                for (bed, n), rates in self.ceilings.items()
+                {"model": bed, "streams": n, "unified": unified, "tokens_per_second": rates}
+                for (bed, n, unified), rates in self.ceilings.items()
             ],
             "works": [
                 {
@@ -100,7 +100,8 @@ class Report:
             "lowest and highest behind it, a ratio is shimmy's median by llama-server's. The client (`bench/load.c`) reads the stream over",
             "HTTP on the same cores. All requests have `ignore_eos`, 128 tokens unless said; both sides get the same bodies and the same",
             "`-np` and `-c`, llama-server `--kv-unified` (shimmy's cells are always shared). No prompt is repeated from round to round.",
-            "The ceiling is what `llama-batched-bench` decodes in the same rounds: no sampling, no text, no network.",
+            "The ceiling is what `llama-batched-bench` decodes in the same rounds: no sampling, no text, no network. With `-kvu` its",
+            "sequences share their cells, as in both servers here: then each token looks at the cells of all, and that costs.",
             "Weights are random (`bench/models.py`): that does not change the speed of a dense model, but what is said has no meaning.",
             "",
             *self._tables(),
@@ -145,16 +146,19 @@ class Report:
         works = [work for other, work in self._works() if other.name == bed.name and work.ceiling]
         if not works:
             return
-        yield f"| share of the ceiling | llama-batched-bench, tok/s | {LLAMA} | {SHIMMY} | goal |"
-        yield "| --- | ---: | ---: | ---: | --- |"
+        yield f"| share of the ceiling | llama-batched-bench, tok/s | the same, `-kvu` | {LLAMA} | {SHIMMY} | goal |"
+        yield "| --- | ---: | ---: | ---: | ---: | --- |"
         for work in works:
             shares = [self._share(work, bed, side) for side in SIDES]
             cells = ["–" if share is None else f"{100 * share:.0f} %" for share in shares]
             goal = "" if work.ceiling_goal is None else f"{100 * work.ceiling_goal:.0f} %: "
             if work.ceiling_goal is not None and shares[1] is not None:
                 goal += "reached" if shares[1] >= work.ceiling_goal else "**not reached**"
-            rates = _spread(self.ceilings.get((bed.name, work.ceiling or 0), []))
-            yield f"| `{work.name}` | {rates} | {' | '.join(cells)} | {goal} |"
+            rates = [
+                _spread(self.ceilings.get((bed.name, work.ceiling or 0, unified), []))
+                for unified in (False, True)
+            ]
+            yield f"| `{work.name}` | {' | '.join(rates + cells)} | {goal} |"
         yield ""
 
     def _slow(self) -> Iterator[str]:
@@ -217,7 +221,7 @@ class Report:
         return statistics.median(shimmy) / statistics.median(llama)
 
     def _share(self, work: Work, bed: Bed, side: str) -> float | None:
-        rates = self.ceilings.get((bed.name, work.ceiling or 0))
+        rates = self.ceilings.get((bed.name, work.ceiling or 0, False))
         values = self._values(work, side, work.metrics[0])
         return statistics.median(values) / statistics.median(rates) if rates and values else None
 

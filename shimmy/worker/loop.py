@@ -111,7 +111,9 @@ class Loop:
         bites = [bite for bite in plan.bites if bite[0] not in refused]
         if not bites:
             return
+        began = time.monotonic()
         code, events = self._runner.step(bites)
+        now = time.monotonic()
         if code is StepCode.KV_FULL:
             self._make_room(bites)
             return
@@ -119,7 +121,7 @@ class Loop:
             return
         sampled = [(event.row, event.token) for event in events if event.token is not None]
         self._scheduler.commit(bites, sampled)
-        now = time.monotonic()
+        self._scheduler.observe(bites, now - began)
         for event in events:
             self._deliver(event, now)
 

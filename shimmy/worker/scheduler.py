@@ -15,6 +15,15 @@ HEADROOM = 32
 """Tokens that each running row may grow by before another row is let in beside it: a row that is
 let in too early is soon preempted, and its prompt computed again."""
 
+BITE_SECONDS = 0.3
+"""How long a step may take that feeds prompts while rows generate: their longest pause."""
+
+MIN_BITE = 16
+"""Tokens that prompts get in such a step however slow the model is."""
+
+FIRST_BITE = 64
+"""Tokens that they get while its speed is not known yet."""
+
 WORTH_WAITING = 32
 """Tokens of a common beginning from which on a prompt waits until another row has taken them in."""
 
@@ -86,7 +95,8 @@ class Scheduler:
     """Rows over `n_slots` slots that share `n_cells` KV cells.
 
     A step feeds up to `n_batch` tokens. While any row generates, waiting prompts together get at
-    most `n_bite` of them, so that a long prompt does not freeze the others. What finished rows
+    most `n_bite` of them, and fewer on a slow model, so that a long prompt does not freeze the
+    others. What finished rows
     leave in the cells stays there, up to half of them, for prompts that begin alike.
     """
 
@@ -101,6 +111,8 @@ class Scheduler:
         self._free = list(range(n_slots - 1, -1, -1))
         self._waiting: deque[Job] = deque()
         self._running: dict[int, Job] = {}
+        # Seconds that a prompt's token takes, a moving mean.
+        self._token_seconds: float | None = None
         # Since the last preemption no row has ended: letting one in would only fail again.
         self._congested = False
 
@@ -160,6 +172,15 @@ class Scheduler:
             job.n_past = fed
         for slot, token in sampled:
             self._running[slot].tokens.append(token)
+
+    def observe(self, bites: list[tuple[int, int]], seconds: float) -> None:
+        """Learn the model's speed from how long a step with these bites took."""
+        n_tokens = sum(n for _, n in bites if n > 1)
+        if n_tokens < MIN_BITE:
+            return
+        seen = seconds / n_tokens
+        known = self._token_seconds
+        self._token_seconds = seen if known is None else 0.7 * known + 0.3 * seen
 
     def make_room(self, bites: list[tuple[int, int]]) -> list[Evict] | Rewind | None:
         """Say what to do when the cells did not suffice for `bites`; None when nothing helps.
@@ -243,6 +264,13 @@ class Scheduler:
         )
         return [Evict(seq_id) for seq_id in self._index.evict(over)] if over > 0 else []
 
+    def _bite_limit(self) -> int:
+        """Prompt tokens for a step in which rows generate."""
+        if self._token_seconds is None:
+            return min(FIRST_BITE, self._n_bite)
+        affordable = int(BITE_SECONDS / max(self._token_seconds, 1e-9))
+        return min(max(affordable, MIN_BITE), self._n_bite)
+
     def _bites(self) -> list[tuple[int, int]]:
         active = self._active()
         bites = [(job.slot, 1) for job in active if job.generating and job.slot is not None]
@@ -251,7 +279,7 @@ class Scheduler:
         )
         budget = self._n_batch - len(bites)
         if bites:
-            budget = min(budget, self._n_bite)
+            budget = min(budget, self._bite_limit())
         for i, job in enumerate(prompts):
             # what a short prompt leaves of its share goes to the longer ones behind it
             share = max(budget // (len(prompts) - i), 1)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from shimmy.worker.prefix import PrefixIndex
-from shimmy.worker.scheduler import HEADROOM, Admit, Evict, Job, Plan, Rewind, Scheduler
+from shimmy.worker.scheduler import (
+    FIRST_BITE,
+    HEADROOM,
+    MIN_BITE,
+    Admit,
+    Evict,
+    Job,
+    Plan,
+    Rewind,
+    Scheduler,
+)
 
 
 def make(
@@ -276,3 +286,34 @@ def test_prompts_that_arrive_together_wait_for_the_first_to_take_in_what_they_sh
     assert scheduler.idle
     assert [one.n_shared for one in jobs] == [0, 200, 200, 200]
     assert fed == 201 + 3 + 10
+
+
+def test_a_slow_model_takes_smaller_bites_of_a_prompt_while_others_generate() -> None:
+    scheduler = make(n_batch=1024, n_bite=512, n_cells=8192)
+    running, long = job(1, 5), job(2, 4000)
+    scheduler.submit(running)
+    generate(scheduler, running)
+    scheduler.submit(long)
+    assert dict(scheduler.plan().bites)[long.slot] == FIRST_BITE
+    scheduler.observe([(0, 100)], 1.0)
+    assert dict(scheduler.plan().bites)[long.slot] == 30
+    for _ in range(30):
+        scheduler.observe([(0, 100)], 100.0)
+    assert dict(scheduler.plan().bites)[long.slot] == MIN_BITE
+    for _ in range(60):
+        scheduler.observe([(0, 100)], 0.001)
+    assert dict(scheduler.plan().bites)[long.slot] == 512
+
+
+def test_a_prompt_alone_takes_the_whole_batch_however_slow_the_model_is() -> None:
+    scheduler = make(n_batch=1024, n_bite=512, n_cells=8192)
+    scheduler.observe([(0, 100)], 100.0)
+    long = job(1, 4000)
+    scheduler.submit(long)
+    assert dict(scheduler.plan().bites)[long.slot] == 1024
+
+
+def test_steps_that_only_generate_say_nothing_about_the_speed_of_prompts() -> None:
+    scheduler = make(n_batch=1024, n_bite=512, n_cells=8192)
+    scheduler.observe([(0, 1), (1, 1)], 100.0)
+    assert scheduler._token_seconds is None
