@@ -15,7 +15,7 @@ HEADROOM = 32
 """Tokens that each running row may grow by before another row is let in beside it: a row that is
 let in too early is soon preempted, and its prompt computed again."""
 
-BITE_SECONDS = 0.3
+BITE_SECONDS = 0.9
 """How long a step may take that feeds prompts while rows generate: their longest pause."""
 
 MIN_BITE = 16

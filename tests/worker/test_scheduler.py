@@ -6,6 +6,7 @@ import pytest
 
 from shimmy.worker.prefix import PrefixIndex
 from shimmy.worker.scheduler import (
+    BITE_SECONDS,
     FIRST_BITE,
     HEADROOM,
     MIN_BITE,
@@ -296,7 +297,7 @@ def test_a_slow_model_takes_smaller_bites_of_a_prompt_while_others_generate() ->
     scheduler.submit(long)
     assert dict(scheduler.plan().bites)[long.slot] == FIRST_BITE
     scheduler.observe([(0, 100)], 1.0)
-    assert dict(scheduler.plan().bites)[long.slot] == 30
+    assert dict(scheduler.plan().bites)[long.slot] == int(BITE_SECONDS / 0.01)
     for _ in range(30):
         scheduler.observe([(0, 100)], 100.0)
     assert dict(scheduler.plan().bites)[long.slot] == MIN_BITE
