@@ -140,6 +140,15 @@ size_t n_shown(const shm_parser & parser, size_t n_before) {
                                                                                          : n_before;
 }
 
+// llama.cpp finds out by rendering an example, which a template may refuse.
+bool supports_thinking(const shm_chat & chat) {
+    try {
+        return common_chat_templates_support_enable_thinking(chat.templates.get());
+    } catch (const std::exception &) {
+        return false;
+    }
+}
+
 }  // namespace
 
 shm_chat * shm_chat_new(const llama_model * model, const char * source) {
@@ -164,7 +173,7 @@ char * shm_chat_info(const shm_chat * chat) {
         common_json out        = common_json::object();
         out["source"]          = common_chat_templates_source(chat->templates.get());
         out["explicit"]        = common_chat_templates_was_explicit(chat->templates.get());
-        out["enable_thinking"] = common_chat_templates_support_enable_thinking(chat->templates.get());
+        out["enable_thinking"] = supports_thinking(*chat);
         out["caps"]            = caps;
         return shm::copy_string(out.dump_safe());
     });

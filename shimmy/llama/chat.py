@@ -58,7 +58,8 @@ class ChatTemplate(Handle):
         """Render `conversation`: JSON with messages and tools in OpenAI's form.
 
         Raises:
-            LlamaError: the template refused the messages, or the schema could not be used.
+            LlamaError, InvalidRequestError: this is no conversation, the template refused the
+                messages, or the schema could not be used; which of the two is llama.cpp's choice.
         """
         reply = lib.shm_chat_apply(self.ptr, conversation, len(conversation))
         return _rendered.decode(take_text(reply, "rendering the conversation"))

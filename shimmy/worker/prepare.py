@@ -103,7 +103,7 @@ class Preparer:
             conversation["enable_thinking"] = prompt.enable_thinking
         try:
             return self._template.render(msgspec.json.encode(conversation))
-        except LlamaError as error:
+        except (LlamaError, InvalidRequestError) as error:
             # the template is the model's, but what it refuses is the conversation
             raise InvalidRequestError(error.message, param="messages") from error
 

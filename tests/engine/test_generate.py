@@ -226,6 +226,19 @@ async def test_a_conversation_is_rendered_with_the_models_template(solo: Engine)
     assert answer.end.usage.prompt_tokens == len(await solo.tokenize(rendered))
 
 
+async def test_a_template_that_refuses_the_conversation_is_the_callers_fault(
+    options: EngineOptions,
+) -> None:
+    import msgspec
+
+    source = "{{ raise_exception('no such role') }}"
+    strict = msgspec.structs.replace(options, chat_template=source)
+    async with Engine.solo(strict) as engine:
+        with pytest.raises(InvalidRequestError, match="no such role") as caught:
+            await ask(engine, chat("hi"))
+    assert caught.value.param == "messages"
+
+
 async def test_a_json_schema_constrains_the_answer(solo: Engine) -> None:
     schema = {
         "type": "object",

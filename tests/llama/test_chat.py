@@ -1,0 +1,93 @@
+"""Chat templates and output parsers through the shim: what they give, and what bad input becomes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from shimmy.errors import InvalidRequestError, LlamaError
+from shimmy.llama import Model
+from shimmy.llama._ffi import ffi, lib
+from shimmy.llama.chat import ChatTemplate, OutputParser
+
+HELLO = {"messages": [{"role": "user", "content": "hi"}]}
+
+
+def render(template: ChatTemplate, **fields):
+    return template.render(json.dumps(HELLO | fields).encode())
+
+
+def test_the_models_own_template_is_used(model: Model) -> None:
+    with ChatTemplate(model) as template:
+        info = template.info()
+        assert info.explicit
+        assert "<|im_start|>" in info.source
+        expected = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+        assert render(template).prompt == expected
+
+
+def test_another_template_can_be_given(model: Model) -> None:
+    source = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+    with ChatTemplate(model, source) as template:
+        assert render(template).prompt.startswith("[user] hi\n")
+
+
+def test_a_template_that_does_not_parse_is_an_error(model: Model) -> None:
+    with pytest.raises(LlamaError, match="template"):
+        ChatTemplate(model, "{% for m in messages %}{{ m.role }")
+
+
+def test_a_template_that_refuses_the_messages_says_why(model: Model) -> None:
+    source = "{{ raise_exception('roles must alternate') }}"
+    with (
+        ChatTemplate(model, source) as template,
+        pytest.raises(InvalidRequestError, match="roles must alternate"),
+    ):
+        render(template)
+
+
+def test_a_missing_model_is_an_error_and_not_an_abort() -> None:
+    assert lib.shm_chat_new(ffi.NULL, ffi.NULL) == ffi.NULL
+    assert lib.shm_last_fault() == lib.SHM_FAULT_INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"{}", b'{"messages": 3}', b'{"messages": [3]}', b"\xff"]
+)
+def test_a_conversation_that_is_none_is_an_error(model: Model, text: bytes) -> None:
+    with ChatTemplate(model) as template, pytest.raises(LlamaError):
+        template.render(text)
+
+
+def test_a_plain_conversation_needs_no_parser(model: Model) -> None:
+    with ChatTemplate(model) as template:
+        assert bytes(render(template).parser) == b"null"
+
+
+def test_a_schema_becomes_a_grammar(model: Model) -> None:
+    with ChatTemplate(model) as template:
+        rendered = render(template, json_schema={"type": "object", "required": ["a"]})
+    assert "root" in json.loads(bytes(rendered.sampler["grammar"]))
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b'{"format": "x"}', b'{"format": 1, "arena": "no"}'])
+def test_a_parser_configuration_that_is_none_is_an_error(text: bytes) -> None:
+    with pytest.raises(LlamaError):
+        OutputParser(text)
+
+
+def test_text_that_does_not_parse_is_returned_as_content(model: Model) -> None:
+    tool = {
+        "type": "function",
+        "function": {"name": "f", "description": "", "parameters": {"type": "object"}},
+    }
+    with ChatTemplate(model) as template:
+        config = bytes(render(template, tools=[tool]).parser)
+    text = '<tool_call>\n{"name": "f", "arg'
+    with OutputParser(config) as parser:
+        pieces = [parser.feed(character, final=False) for character in text]
+        pieces.append(parser.feed("", final=True))
+    shown = "".join(piece.content for piece in pieces)
+    called = [call for piece in pieces for call in piece.calls]
+    assert called or shown

@@ -1,0 +1,185 @@
+"""Rows and steps through the shim: what a wrong call gives, and what the rows keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from shimmy.errors import ClosedError, InvalidRequestError
+from shimmy.llama import Context, Model
+from shimmy.llama.row_sampler import RowSampler
+from shimmy.llama.stepper import Finish, StepCode, Stepper
+
+GREEDY = b'{"temperature": 0, "seed": 1, "ignore_eos": true}'
+
+
+@pytest.fixture
+def stepper(context: Context) -> Iterator[Stepper]:
+    with Stepper(context, 4) as stepper:
+        yield stepper
+
+
+@pytest.fixture
+def sampler(model: Model) -> Iterator[RowSampler]:
+    with RowSampler(model, GREEDY, n_ctx=256) as sampler:
+        yield sampler
+
+
+def generate(stepper: Stepper, row: int, n_prompt: int, n: int) -> list[int]:
+    tokens = []
+    waiting = n_prompt
+    for _ in range(n):
+        code, events = stepper.step([(row, waiting)])
+        assert code is StepCode.OK
+        tokens.append(events[0].token)
+        waiting = 1
+    return tokens
+
+
+def test_a_row_feeds_its_prompt_and_samples_one_token_a_step(
+    stepper: Stepper, sampler: RowSampler
+) -> None:
+    stepper.open_row(0, [5, 6, 7], seq_id=0, n_ctx=64, sampler=sampler)
+    code, events = stepper.step([(0, 2)])
+    assert (code, events) == (StepCode.OK, [])
+    _, (event,) = stepper.step([(0, 1)])
+    assert (event.row, event.n_generated, event.finish) == (0, 1, Finish.NONE)
+
+
+def test_a_rewound_row_goes_on_with_the_same_tokens(stepper: Stepper, model: Model) -> None:
+    prompt = [5, 6, 7, 8]
+    stepper.open_row(0, prompt, seq_id=0, n_ctx=64, sampler=RowSampler(model, GREEDY, n_ctx=64))
+    expected = generate(stepper, 0, 4, 8)
+    stepper.close_row(0)
+    stepper.remove_sequence(0)
+    stepper.open_row(0, prompt, seq_id=0, n_ctx=64, sampler=RowSampler(model, GREEDY, n_ctx=64))
+    first = generate(stepper, 0, 4, 3)
+    assert stepper.rewind_row(0) == 7
+    assert first + generate(stepper, 0, 7, 5) == expected
+
+
+def test_a_row_shares_the_cells_of_another(stepper: Stepper, model: Model) -> None:
+    prompt = [5, 6, 7, 8, 9]
+    stepper.open_row(0, prompt, seq_id=0, n_ctx=64, sampler=RowSampler(model, GREEDY, n_ctx=64))
+    expected = generate(stepper, 0, 5, 4)
+    stepper.open_row(
+        1,
+        prompt,
+        seq_id=9,
+        n_ctx=64,
+        source=0,
+        n_past=4,
+        sampler=RowSampler(model, GREEDY, n_ctx=64),
+    )
+    assert generate(stepper, 1, 1, 4) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"row": 4}, "out of range"),
+        ({"row": -1}, "out of range"),
+        ({"seq_id": 256}, "seq_id"),
+        ({"seq_id": -1}, "seq_id"),
+        ({"tokens": []}, "tokens"),
+        ({"tokens": [10_000_000]}, "vocabulary"),
+        ({"tokens": [-1]}, "vocabulary"),
+        ({"tokens": [2**40]}, "tokens"),
+        ({"tokens": [5] * 64}, "tokens"),
+        ({"n_past": 3}, "n_past"),
+        ({"n_past": 2}, "do not reach"),
+        ({"source": 300}, "source"),
+    ],
+    ids=str,
+)
+def test_a_row_that_cannot_be_is_refused_and_its_sampler_is_gone(
+    stepper: Stepper, sampler: RowSampler, change: dict[str, object], message: str
+) -> None:
+    fields = {"row": 0, "tokens": [5, 6, 7], "seq_id": 0, "n_ctx": 64, "sampler": sampler} | change
+    row, tokens = fields.pop("row"), fields.pop("tokens")
+    with pytest.raises(InvalidRequestError, match=message):
+        stepper.open_row(row, tokens, **fields)
+
+
+def test_an_open_row_cannot_be_opened_again(stepper: Stepper, model: Model) -> None:
+    stepper.open_row(0, [5], seq_id=0, n_ctx=64, sampler=RowSampler(model, GREEDY, n_ctx=64))
+    with pytest.raises(InvalidRequestError, match="already open"):
+        stepper.open_row(0, [5], seq_id=1, n_ctx=64, sampler=RowSampler(model, GREEDY, n_ctx=64))
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ([], "empty"),
+        ([(1, 1)], "not open"),
+        ([(9, 1)], "out of range"),
+        ([(0, 0)], "fewer tokens"),
+        ([(0, 4)], "fewer tokens"),
+        ([(0, 1), (0, 1)], "twice"),
+        ([(0, 1)] * 5, "rows"),
+    ],
+    ids=str,
+)
+def test_a_plan_that_cannot_be_is_refused_and_the_row_goes_on(
+    stepper: Stepper, sampler: RowSampler, plan: list[tuple[int, int]], message: str
+) -> None:
+    stepper.open_row(0, [5, 6, 7], seq_id=0, n_ctx=64, sampler=sampler)
+    with pytest.raises(InvalidRequestError, match=message):
+        stepper.step(plan)
+    assert len(generate(stepper, 0, 3, 2)) == 2
+
+
+def test_more_tokens_than_n_batch_are_refused(stepper: Stepper, sampler: RowSampler) -> None:
+    stepper.open_row(0, [5] * 100, seq_id=0, n_ctx=256, sampler=sampler)
+    with pytest.raises(InvalidRequestError, match="n_batch"):
+        stepper.step([(0, 100)])
+
+
+def test_when_the_cells_do_not_suffice_nothing_has_changed(
+    stepper: Stepper, model: Model, context: Context
+) -> None:
+    for row in range(4):
+        sampler = RowSampler(model, GREEDY, n_ctx=256)
+        stepper.open_row(row, [5 + row] * 80, seq_id=row, n_ctx=256, sampler=sampler)
+    codes = []
+    for row in range(4):
+        codes += [stepper.step([(row, 60)])[0], stepper.step([(row, 20)])[0]]
+    assert StepCode.KV_FULL in codes
+    full = codes.index(StepCode.KV_FULL)
+    assert all(code is StepCode.OK for code in codes[:full])
+    assert context.memory.seq_pos_max(0) == 79
+
+
+def test_a_sequence_that_a_row_runs_cannot_be_removed(
+    stepper: Stepper, sampler: RowSampler
+) -> None:
+    stepper.open_row(0, [5], seq_id=3, n_ctx=64, sampler=sampler)
+    with pytest.raises(InvalidRequestError, match="a row runs it"):
+        stepper.remove_sequence(3)
+    with pytest.raises(InvalidRequestError, match="seq_id"):
+        stepper.remove_sequence(256)
+
+
+@pytest.mark.parametrize("n_rows", [0, -1, 257])
+def test_a_number_of_rows_that_cannot_be_is_refused(context: Context, n_rows: int) -> None:
+    with pytest.raises(InvalidRequestError, match="n_rows"):
+        Stepper(context, n_rows)
+
+
+def test_a_closed_stepper_says_so(context: Context) -> None:
+    stepper = Stepper(context, 1)
+    stepper.close()
+    with pytest.raises(ClosedError):
+        stepper.step([(0, 1)])
+
+
+def test_an_abort_leaves_the_row_as_it_was(
+    stepper: Stepper, sampler: RowSampler, context: Context
+) -> None:
+    stepper.open_row(0, [5, 6, 7], seq_id=0, n_ctx=64, sampler=sampler)
+    context.abort()
+    code, _ = stepper.step([(0, 3)])
+    context.clear_abort()
+    assert code is StepCode.ABORTED
+    assert len(generate(stepper, 0, 3, 2)) == 2
