@@ -52,14 +52,18 @@ class Loop:
         self._by_slot: dict[int, Task] = {}
         self._out: list[tuple[int, Event]] = []
         self._stopping = False
+        # each is written by one thread at a time: whoever adds, and the engine's
+        self._n_added = 0
+        self._n_ended = 0
 
     @property
-    def n_waiting(self) -> int:
-        """Tasks that have no row yet. Thread: any; a moment old."""
-        return self._inbox.qsize() + self._scheduler.n_waiting
+    def n_open(self) -> int:
+        """Tasks that were added and have not ended. Thread: any."""
+        return self._n_added - self._n_ended
 
     def add(self, task: Task) -> None:
-        """Queue a prepared task; it joins between two steps."""
+        """Queue a prepared task; it joins between two steps. One caller at a time."""
+        self._n_added += 1
         self._inbox.put(_Add(task))
 
     def cancel(self, request_id: int) -> None:
@@ -150,6 +154,7 @@ class Loop:
             self._out.append((task.job.id, Failed.of(error)))
             self._free(self._scheduler.remove(task.job, keep=False))
             del self._tasks[task.job.id]
+            self._n_ended += 1
             task.close()
             return False
         self._by_slot[slot] = task
@@ -189,6 +194,7 @@ class Loop:
             self._runner.close(slot)
         self._free(self._scheduler.remove(task.job))
         del self._tasks[task.job.id]
+        self._n_ended += 1
         task.close()
 
     def _free(self, evicted: Evict | None) -> None:

@@ -61,7 +61,8 @@ class Worker:
         self._loop: Loop | None = None
         self._preparer: Preparer | None = None
         self._preparing: set[int] = set()
-        self._max_queue = 1
+        self._max_queue = 0
+        self._limit = 0
 
     def handle(self, command: Command) -> None:
         """Act on a command; answers come as reports."""
@@ -101,7 +102,7 @@ class Worker:
             self._load_and_loop(options)
 
     def _load_and_loop(self, options: EngineOptions) -> None:
-        self._max_queue = max(options.max_queue, 1)
+        self._max_queue = options.max_queue
         try:
             loaded = load(options, self._ticket, lambda done: self._emit(Loading(done)))
         except Exception as error:  # noqa: BLE001  every failure is reported, none is lost
@@ -127,6 +128,7 @@ class Worker:
         )
         runner = NativeRunner(loaded.context, n_slots=info.n_parallel, n_ctx=loaded.n_ctx_row)
         loop = Loop(scheduler, runner, self._emit)
+        self._limit = info.n_parallel + self._max_queue
         with self._lock:
             self._preparer = Preparer(loaded.model, loaded.template, n_ctx=loaded.n_ctx_row)
             self._loop = loop
@@ -151,29 +153,45 @@ class Worker:
         """Prepare a request and hand it to the loop. Thread: the pool's."""
         try:
             preparer, loop = self._ready()
-            if loop.n_waiting >= self._max_queue:
-                raise OverloadedError(
-                    f"{loop.n_waiting} requests wait already, which is the limit of --max-queue: "
-                    "try again later"
-                )
+            self._check_room(loop)
             task = preparer.prepare(command.id, command.request)
         except Exception as error:  # noqa: BLE001  the request gets every failure of its own
             with self._lock:
                 self._preparing.discard(command.id)
             self._tell(command.id, Failed.of(error))
             return
-        self._tell(command.id, Accepted(task.n_prompt))
-        if command.request.max_tokens == 0:
-            self._finish_empty(task)
-            return
-        # under the lock, so that a cancel finds the task in one place or the other
-        with self._lock:
-            wanted = command.id in self._preparing
-            self._preparing.discard(command.id)
-            if wanted:
-                loop.add(task)
-        if not wanted:
+        if not self._enqueue(loop, task):
             task.close()
+
+    def _enqueue(self, loop: Loop, task: Task) -> bool:
+        """Give a task to the loop; False when it has ended already.
+
+        Under the lock, so that a cancel finds the task in one place or the other, and no two
+        tasks take the last place in the queue.
+        """
+        request_id = task.job.id
+        with self._lock:
+            if request_id not in self._preparing:
+                return False
+            self._preparing.remove(request_id)
+            try:
+                self._check_room(loop)
+            except OverloadedError as error:
+                self._tell(request_id, Failed.of(error))
+                return False
+            self._tell(request_id, Accepted(task.n_prompt))
+            if task.max_tokens == 0:
+                self._tell(request_id, _nothing(task))
+                return False
+            loop.add(task)
+            return True
+
+    def _check_room(self, loop: Loop) -> None:
+        if loop.n_open >= self._limit:
+            raise OverloadedError(
+                f"{loop.n_open} requests run or wait, which is all that the slots and --max-queue "
+                "allow: try again later"
+            )
 
     def _cancel(self, request_id: int) -> None:
         with self._lock:
@@ -181,14 +199,6 @@ class Worker:
             loop = self._loop
         if loop is not None:
             loop.cancel(request_id)
-
-    def _finish_empty(self, task: Task) -> None:
-        """`max_tokens` 0: the prompt was counted, nothing is generated."""
-        now = task.clock.submitted
-        usage = Usage(prompt_tokens=task.n_prompt, completion_tokens=0)
-        task.close()
-        finished = Finished(reason="length", usage=usage, timings=task.clock.timings(now))
-        self._tell(task.job.id, finished)
 
     def _tell(self, request_id: int, event: Event) -> None:
         self._emit(Step([(request_id, event)]))
@@ -213,3 +223,12 @@ class Worker:
             self._emit(CallFailed(command.id, Failed.of(error)))
             return
         self._emit(System(command.id, info))
+
+
+def _nothing(task: Task) -> Finished:
+    """The end of a request with `max_tokens` 0: the prompt was counted, nothing is generated."""
+    return Finished(
+        reason="length",
+        usage=Usage(prompt_tokens=task.n_prompt, completion_tokens=0),
+        timings=task.clock.timings(task.clock.submitted),
+    )

@@ -287,5 +287,5 @@ async def test_a_full_queue_refuses_more_requests_and_those_in_it_are_answered(
     answered = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
     assert len(refused) + len(answered) == 12
     assert len(refused) >= 5
-    assert len(answered) >= 2
+    assert len(answered) >= 3
     assert all(answer.end.usage.completion_tokens == 64 for answer in answered)

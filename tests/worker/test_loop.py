@@ -138,6 +138,7 @@ class Harness:
         self.loop.run()
         assert n_steps <= 1000
         assert self.index.faults() == []
+        assert self.loop.n_open == len(self.scheduler._running) + self.scheduler.n_waiting
 
     def text(self, request_id: int) -> str:
         return "".join(e.text for e in self.events[request_id] if isinstance(e, Delta))
