@@ -9,19 +9,28 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
 from shimmy.engine.backoff import Backoff
-from shimmy.engine.generation import Generation
+from shimmy.engine.calls import Calls
+from shimmy.engine.generation import Generation, ends
 from shimmy.engine.process import ProcessTransport
 from shimmy.engine.solo import SoloTransport
-from shimmy.engine.types.event import Event, Failed, Finished
+from shimmy.engine.types.event import Event, Failed
 from shimmy.engine.types.frame import (
     CallFailed,
     Cancel,
+    Detokenize,
     Died,
+    Embed,
+    Embedded,
     Load,
     LoadFailed,
     Loading,
+    Pieces,
     Ready,
+    Render,
+    Rendering,
     Report,
+    Rerank,
+    Reranked,
     Step,
     Submit,
     Tokenize,
@@ -31,11 +40,13 @@ from shimmy.engine.types.options import EngineOptions
 from shimmy.errors import EngineClosedError, EngineDeadError, ModelLoadError, ShimmyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from shimmy.engine.transport import Transport
+    from shimmy.engine.types.frame import Call
     from shimmy.engine.types.info import ModelInfo
+    from shimmy.engine.types.prompt import ChatPrompt, TextPrompt, TokenPrompt
     from shimmy.engine.types.request import GenerateRequest
 
 
@@ -70,7 +81,7 @@ class Engine:
         self._ids = itertools.count(1)
         self._generations: dict[int, Generation] = {}
         self._held: dict[int, GenerateRequest] = {}
-        self._calls: dict[int, asyncio.Future[list[int]]] = {}
+        self._calls = Calls(self._send)
         self._backoff = Backoff()
         self._restarts = 0
         self._restarting: asyncio.Task[None] | None = None
@@ -164,14 +175,47 @@ class Engine:
     ) -> list[int]:
         """Return the tokens of `text`; waits for the model."""
         await self.ready()
-        call_id = next(self._ids)
-        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        self._calls[call_id] = future
-        try:
-            self._send(Tokenize(call_id, text, add_special, parse_special))
-            return await future
-        finally:
-            del self._calls[call_id]
+        command = Tokenize(next(self._ids), text, add_special, parse_special)
+        return (await self._calls.ask(command, Tokens)).tokens
+
+    async def detokenize(self, tokens: Sequence[int]) -> list[bytes]:
+        """Return the bytes of each token, which may be parts of characters.
+
+        Raises:
+            InvalidRequestError: a token is not in the vocabulary.
+        """
+        await self.ready()
+        command = Detokenize(next(self._ids), list(tokens))
+        return (await self._calls.ask(command, Pieces)).pieces
+
+    async def render(self, prompt: ChatPrompt) -> Rendering:
+        """Return what the model would read of a conversation, and its length in tokens.
+
+        Raises:
+            InvalidRequestError: the template refuses the conversation.
+        """
+        await self.ready()
+        return await self._calls.ask(Render(next(self._ids), prompt), Rendering)
+
+    async def embed(self, inputs: Sequence[TextPrompt | TokenPrompt]) -> Embedded:
+        """Return a vector for each input.
+
+        Raises:
+            ContextLengthError: an input is longer than the model takes at once.
+        """
+        await self.ready()
+        return await self._calls.ask(Embed(next(self._ids), list(inputs)), Embedded)
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> Reranked:
+        """Return a score for each document.
+
+        Raises:
+            InvalidRequestError: the model is not a reranker.
+            ContextLengthError: a document and the query are longer than the model takes at once.
+        """
+        await self.ready()
+        command = Rerank(next(self._ids), query, list(documents))
+        return await self._calls.ask(command, Reranked)
 
     async def close(self) -> None:
         """End the worker; requests in flight fail with `EngineClosedError`. Idempotent."""
@@ -217,8 +261,8 @@ class Engine:
                 self._fail(failure.error())
             case Died(failure):
                 self._restart(f"stopped ({failure.message})")
-            case Tokens(call_id) | CallFailed(call_id):
-                self._on_answer(call_id, report)
+            case Tokens() | Pieces() | Rendering() | Embedded() | Reranked() | CallFailed():
+                self._calls.on_answer(report)
 
     def on_end(self, reason: str) -> None:
         """Take word of the worker's end."""
@@ -235,19 +279,10 @@ class Engine:
         for request_id, event in events:
             if (generation := self._generations.get(request_id)) is None:
                 continue
-            if isinstance(event, Finished | Failed):
+            if ends(event):
                 del self._generations[request_id]
                 self._backoff.worked()
             generation.put(event)
-
-    def _on_answer(self, call_id: int, report: Tokens | CallFailed) -> None:
-        future = self._calls.get(call_id)
-        if future is None or future.done():
-            return
-        if isinstance(report, Tokens):
-            future.set_result(report.tokens)
-        else:
-            future.set_exception(report.failure.error())
 
     def _on_ready(self, info: ModelInfo) -> None:
         if self._state is EngineState.CLOSED:
@@ -307,9 +342,7 @@ class Engine:
                 generation.put(failure)
         if held:
             self._held.clear()
-        for future in self._calls.values():
-            if not future.done():
-                future.set_exception(error)
+        self._calls.fail_all(error)
 
     def _cancel(self, request_id: int) -> None:
         """Forget a request whose reader has left."""
@@ -318,7 +351,7 @@ class Engine:
         if self._held.pop(request_id, None) is None:
             self._send(Cancel(request_id))
 
-    def _send(self, command: Submit | Cancel | Tokenize) -> None:
+    def _send(self, command: Submit | Cancel | Call) -> None:
         if self._transport is not None:
             self._transport.send(command)
 

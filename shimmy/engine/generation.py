@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
-from shimmy.engine.types.event import Accepted, Delta, Event, Failed, Finished
+from shimmy.engine.types.event import Accepted, Delta, Event, Failed, Finished, PromptScored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Generation:
-    """Events of one request: `Accepted`, then `Delta`s, then `Finished`; errors are raised.
+    """Events of one request: `Accepted`, `Delta`s, a `Finished` per choice; errors are raised.
 
     Use it as `async with engine.generate(request) as generation: async for event in generation`.
     Leaving the block early cancels the request in the worker. One reader, on the loop's thread.
@@ -36,8 +36,8 @@ class Generation:
         """Return self."""
         return self
 
-    async def __anext__(self) -> Accepted | Delta | Finished:
-        """Return the next event; raise the request's error, or stop after `Finished`."""
+    async def __anext__(self) -> Accepted | PromptScored | Delta | Finished:
+        """Return the next event; raise the request's error, or stop after the last `Finished`."""
         while not self._events:
             if self._done:
                 raise StopAsyncIteration
@@ -75,7 +75,12 @@ class Generation:
         if self._done:
             return
         self._events.append(event)
-        if isinstance(event, Finished | Failed):
+        if ends(event):
             self._done = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def ends(event: Event) -> bool:
+    """Tell whether nothing follows `event` in its request."""
+    return isinstance(event, Failed) or (isinstance(event, Finished) and event.last)

@@ -1,6 +1,7 @@
-"""What the engine says about a request while it runs: an `Accepted`, `Delta`s, one `Finished`.
+"""What the engine says about a request while it runs: an `Accepted`, `Delta`s, a `Finished`.
 
-A request that fails ends with `Failed` on the wire, which clients raise as the matching error.
+A request for several choices has their deltas mixed, and a `Finished` for each; the last of those
+ends it. One that fails ends with `Failed` on the wire, which clients raise as the matching error.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """Exact token counts: `prompt_tokens` includes `cached_tokens`; completion includes EOG."""
+    """Exact token counts: `prompt_tokens` includes `cached_tokens`; completion includes EOG.
+
+    `reasoning_tokens` are those of the completion that came before the end of the reasoning.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -38,28 +43,67 @@ class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
     call: ToolCall
 
 
+class Candidate(msgspec.Struct, frozen=True, array_like=True):
+    """A token that could have come; `text` is its bytes, which may be part of a character."""
+
+    token: int
+    text: bytes
+    logprob: float
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """A token that came, its natural log-probability before any sampler, and the likeliest ones.
+
+    `logprob` is None for the first token of a prompt, which nothing predicts.
+    """
+
+    token: int
+    text: bytes
+    logprob: float | None
+    top: list[Candidate] = []
+
+
 class Accepted(msgspec.Struct, frozen=True, tag="accepted", array_like=True):
     """The request is valid and queued; the prompt has `prompt_tokens` tokens."""
 
     prompt_tokens: int
 
 
+class PromptScored(msgspec.Struct, frozen=True, tag="prompt_scored", array_like=True):
+    """The prompt's tokens with their log-probabilities, before the first `Delta`, if asked for."""
+
+    logprobs: list[TokenLogprob]
+
+
 class Delta(msgspec.Struct, frozen=True, kw_only=True, tag="delta", array_like=True):
-    """New output: whole UTF-8 characters, stop strings cut off; `n_tokens` tokens made it."""
+    """New output of a choice: whole UTF-8 characters, stop strings cut off.
+
+    `n_tokens` tokens made it. `logprobs` has one entry for each of them, if asked for; a token that
+    shows no text yet makes a delta without text then.
+    """
 
     text: str = ""
     n_tokens: int = 1
     reasoning: str = ""
     tool_calls: list[ToolCallDelta] = []
+    choice: int = 0
+    logprobs: list[TokenLogprob] = []
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished", array_like=True):
-    """The end: why, at which stop string (if one ended it), and the counts."""
+    """The end of a choice: why, at which stop string (if one ended it), and its own counts.
+
+    `last` is False while other choices of the request still run. `stop_token` is the id of the
+    request's `stop_token_ids` that ended it.
+    """
 
     reason: FinishReason
     usage: Usage
     timings: Timings
     stop: str | None = None
+    choice: int = 0
+    last: bool = True
+    stop_token: int | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed", array_like=True):
@@ -96,7 +140,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed", array_like
         return kind(self.message)
 
 
-Event = Accepted | Delta | Finished | Failed
+Event = Accepted | PromptScored | Delta | Finished | Failed
 
 # ModelNotFoundError and ContextLengthError have constructors of their own and are not rebuilt here.
 _BY_CODE: dict[str, type[errors.ShimmyError]] = {

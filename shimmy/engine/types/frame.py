@@ -13,6 +13,7 @@ import msgspec
 from shimmy.engine.types.event import Event, Failed
 from shimmy.engine.types.info import ModelInfo, SystemInfo
 from shimmy.engine.types.options import EngineOptions
+from shimmy.engine.types.prompt import ChatPrompt, TextPrompt, TokenPrompt
 from shimmy.engine.types.request import GenerateRequest
 
 HEADER = struct.Struct("<I")
@@ -47,6 +48,35 @@ class Tokenize(msgspec.Struct, frozen=True, tag="tokenize"):
     parse_special: bool = True
 
 
+class Detokenize(msgspec.Struct, frozen=True, tag="detokenize"):
+    """Answered by `Pieces` or `CallFailed`."""
+
+    id: int
+    tokens: list[int]
+
+
+class Render(msgspec.Struct, frozen=True, tag="render"):
+    """Render a conversation with the model's template; answered by `Rendering` or `CallFailed`."""
+
+    id: int
+    prompt: ChatPrompt
+
+
+class Embed(msgspec.Struct, frozen=True, tag="embed"):
+    """Embed each input; answered by `Embedded` or `CallFailed`."""
+
+    id: int
+    inputs: list[TextPrompt | TokenPrompt]
+
+
+class Rerank(msgspec.Struct, frozen=True, tag="rerank"):
+    """Score each document against the query; answered by `Reranked` or `CallFailed`."""
+
+    id: int
+    query: str
+    documents: list[str]
+
+
 class Describe(msgspec.Struct, frozen=True, tag="describe"):
     """Ask what ggml sees here; answered by `System` or `CallFailed`. Needs no model."""
 
@@ -57,7 +87,10 @@ class Close(msgspec.Struct, frozen=True, tag="close"):
     """End the worker: requests in flight end with `EngineClosedError`."""
 
 
-Command = Load | Submit | Cancel | Tokenize | Describe | Close
+Call = Tokenize | Detokenize | Render | Embed | Rerank
+"""Commands with one answer."""
+
+Command = Load | Submit | Cancel | Call | Describe | Close
 
 
 class Loading(msgspec.Struct, frozen=True, tag="loading"):
@@ -91,6 +124,43 @@ class Tokens(msgspec.Struct, frozen=True, tag="tokens"):
     tokens: list[int]
 
 
+class Pieces(msgspec.Struct, frozen=True, tag="pieces"):
+    """Answer to `Detokenize`: the bytes of each token, control tokens too."""
+
+    id: int
+    pieces: list[bytes]
+
+
+class Rendering(msgspec.Struct, frozen=True, tag="rendering"):
+    """Answer to `Render`: the text that the model would read, and how many tokens it is."""
+
+    id: int
+    text: str
+    n_tokens: int
+
+
+class Embedded(msgspec.Struct, frozen=True, tag="embedded"):
+    """Answer to `Embed`, in the order of the inputs: little-endian float32s of Euclidean length 1.
+
+    `n_tokens` counts each input's tokens.
+    """
+
+    id: int
+    vectors: list[bytes]
+    n_tokens: list[int]
+
+
+class Reranked(msgspec.Struct, frozen=True, tag="reranked"):
+    """Answer to `Rerank`, in the order of the documents: the higher, the closer to the query.
+
+    `n_tokens` counts each pair's tokens.
+    """
+
+    id: int
+    scores: list[float]
+    n_tokens: list[int]
+
+
 class System(msgspec.Struct, frozen=True, tag="system"):
     """Answer to `Describe`."""
 
@@ -111,7 +181,9 @@ class Died(msgspec.Struct, frozen=True, tag="died"):
     failure: Failed
 
 
-Report = Loading | Ready | LoadFailed | Step | Tokens | System | CallFailed | Died
+Answer = Tokens | Pieces | Rendering | Embedded | Reranked
+
+Report = Loading | Ready | LoadFailed | Step | Answer | System | CallFailed | Died
 
 _encoder = msgspec.msgpack.Encoder()
 _commands: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
@@ -36,8 +38,16 @@ class SystemInfo(msgspec.Struct, frozen=True, kw_only=True):
     devices: list[DeviceInfo]
 
 
+ModelKind = Literal["generative", "embedding", "reranker"]
+"""What a model is for. A generative one embeds too, by its last layer."""
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A loaded model and its context; sizes in bytes and tokens."""
+    """A loaded model and its context; sizes in bytes and tokens.
+
+    `n_ctx` counts the cells that all rows share, `n_ctx_row` the most tokens of one. `n_embd` is
+    the length of its embeddings.
+    """
 
     path: str
     name: str
@@ -54,4 +64,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     devices: list[str]
     has_chat_template: bool
     load_ms: float
+    kind: ModelKind = "generative"
+    n_ctx_row: int = 0
+    n_embd: int = 0
+    has_fim: bool = False
     metadata: dict[str, str] = {}

@@ -21,6 +21,17 @@ class TokenPrompt(msgspec.Struct, frozen=True, tag="tokens"):
     tokens: list[int]
 
 
+class InfillPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="infill"):
+    """Text around a gap that the model fills, by its FIM tokens.
+
+    `extra` holds (file name, text) pairs of other files. A model without FIM tokens refuses it.
+    """
+
+    prefix: str
+    suffix: str
+    extra: list[tuple[str, str]] = []
+
+
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A call the model made; `arguments` is JSON text."""
 
@@ -51,17 +62,26 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class ChatPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
     """A conversation, rendered with the model's chat template in the worker.
 
-    `tool_choice` is auto, none or required. `json_schema` (a schema, or `{}` for any JSON object)
-    constrains the answer. `template_kwargs` reach the template as variables.
+    `tool_choice` is auto, none or required; `tool_name` forces a call of that tool. `json_schema`
+    (a schema, or `{}` for any JSON object) constrains the answer. `template_kwargs` reach the
+    template as variables. `continue_final` lets the model go on with the last message, an
+    assistant's, instead of beginning a new one; its text is not repeated in the answer.
+
+    `reasoning_budget` is the most tokens of reasoning (0: none, None: no limit). Without
+    `split_reasoning` the reasoning stays in the text, tags and all.
     """
 
     messages: list[Message]
     tools: list[Tool] = []
     tool_choice: Literal["auto", "none", "required"] = "auto"
+    tool_name: str | None = None
     parallel_tool_calls: bool = False
     json_schema: dict[str, Any] | None = None
     enable_thinking: bool | None = None
     template_kwargs: dict[str, Any] = {}
+    continue_final: bool = False
+    reasoning_budget: int | None = None
+    split_reasoning: bool = True
 
 
-Prompt = TextPrompt | TokenPrompt | ChatPrompt
+Prompt = TextPrompt | TokenPrompt | ChatPrompt | InfillPrompt
