@@ -213,9 +213,9 @@ FULL = (
     ),
     Bed(
         name="qwen3-0.6b",
-        model="qwen3-0.6b-Q8_0",
+        model="qwen3-0.6b-Q4_K_M",
         n_parallel=8,
-        n_ctx=16384,
+        n_ctx=20480,
         works=(
             Work(
                 name="qwen-one",
@@ -236,21 +236,21 @@ FULL = (
             ),
             Work(
                 name="qwen-shared",
-                title="8 requests at once with one system prompt of 512 tokens, 32 tokens each",
+                title="8 requests at once with one system prompt of 2k tokens, 32 tokens each",
                 path=CHAT,
                 n=8,
                 c=8,
                 max_tokens=32,
-                shared=512,
+                shared=2000,
                 metrics=(_SECONDS, _FIRST_95),
             ),
             Work(
                 name="qwen-long",
-                title="3 running streams, a prompt of 2k tokens comes in",
+                title="3 running streams, a prompt of 4k tokens comes in",
                 n=3,
                 c=3,
                 max_tokens=512,
-                long=2000,
+                long=4000,
                 metrics=_beside(pause=0.10, own=1.3),
             ),
         ),

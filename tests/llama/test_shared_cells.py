@@ -1,6 +1,8 @@
-"""A row among other sequences' cells: cpu-attention-skips-masked-cells.patch must not skip one of its own."""
+"""Rows among other sequences' cells: what cpu-attention-shared-cells.patch must keep, and what it is for."""
 
 from __future__ import annotations
+
+import time
 
 import numpy as np
 import pytest
@@ -32,3 +34,48 @@ def last_logits(model: Model, *, gap: int) -> NDArray[np.float32]:
 def test_cells_of_others_change_nothing(model: Model, gap: int) -> None:
     alone, among_others = last_logits(model, gap=0), last_logits(model, gap=gap)
     np.testing.assert_allclose(among_others, alone, atol=2e-2)
+
+
+def many_rows(
+    model: Model, n_rows: int, n_prompt: int, *, n_batch: int
+) -> tuple[NDArray[np.float32], float]:
+    """Give each of `n_rows` sequences a prompt, then decode a token of each, `n_batch` rows at a time.
+
+    Returns the logits of row 0, and the CPU seconds of the fastest of a few steps over all rows.
+    """
+    params = ContextParams(
+        n_ctx=n_rows * (n_prompt + 8),
+        n_batch=max(n_prompt, n_rows),
+        n_seq_max=n_rows,
+        kv_unified=True,
+        flash_attn_type=FlashAttn.ON,
+        n_threads=1,
+        n_threads_batch=1,
+    )
+    fastest = float("inf")
+    with Context(model, params) as context:
+        for row in range(n_rows):
+            tokens = [TOKENS[(row + i) % len(TOKENS)] for i in range(n_prompt)]
+            context.decode(Batch.of(tokens, seq_id=row))
+        for pos in range(n_prompt, n_prompt + 4):
+            began = time.thread_time()
+            for first in reversed(range(0, n_rows, n_batch)):
+                batch = Batch(n_batch)
+                for row in range(first, min(first + n_batch, n_rows)):
+                    batch.add(TOKENS[(row + pos) % len(TOKENS)], pos, row, logits=row == 0)
+                context.decode(batch)
+            fastest = min(fastest, time.thread_time() - began)
+        return context.logits(0), fastest
+
+
+def test_more_rows_than_a_tile_give_the_same_logits(model: Model) -> None:
+    together, _ = many_rows(model, 80, 10, n_batch=80)
+    in_parts, _ = many_rows(model, 80, 10, n_batch=20)
+    np.testing.assert_allclose(together, in_parts, atol=2e-2)
+
+
+def test_rows_do_not_compute_each_others_cells(model: Model) -> None:
+    """128 sequences in one step cost no more than in four: in tiles they would cost several times as much."""
+    _, together = many_rows(model, 128, 128, n_batch=128)
+    _, in_parts = many_rows(model, 128, 128, n_batch=32)
+    assert together < 1.2 * in_parts
