@@ -10,9 +10,53 @@
 #include <dlfcn.h>
 #endif
 
-ggml_backend_reg_t shm_backend_load(const char * path) {
-    return shm::guarded(static_cast<ggml_backend_reg_t>(nullptr), [path] {
-        ggml_backend_reg_t reg = ggml_backend_load(path);
+namespace {
+
+// While one lives, what ggml logs is collected, and goes to the log as information: that a driver is absent is no
+// error.
+class listener {
+  public:
+    listener() {
+        ggml_log_get(&next, &next_data);
+        ggml_log_set(on_log, this);
+    }
+
+    ~listener() { ggml_log_set(next, next_data); }
+
+    listener(const listener &)             = delete;
+    listener & operator=(const listener &) = delete;
+
+    std::string said;
+
+  private:
+    static void on_log(ggml_log_level level, const char * text, void * data) {
+        auto * self = static_cast<listener *>(data);
+        try {
+            self->said += text;
+        } catch (const std::bad_alloc &) {  // the line is lost, the caller is C
+            return;
+        }
+        const bool alarming = level == GGML_LOG_LEVEL_WARN || level == GGML_LOG_LEVEL_ERROR;
+        self->next(alarming ? GGML_LOG_LEVEL_INFO : level, text, self->next_data);
+    }
+
+    ggml_log_callback next      = nullptr;
+    void *            next_data = nullptr;
+};
+
+}  // namespace
+
+ggml_backend_reg_t shm_backend_load(const char * path, char ** said) {
+    return shm::guarded(static_cast<ggml_backend_reg_t>(nullptr), [&] {
+        ggml_backend_reg_t reg = nullptr;
+        if (said == nullptr) {
+            reg = ggml_backend_load(path);
+        } else {
+            *said = nullptr;
+            listener ear;
+            reg   = ggml_backend_load(path);
+            *said = shm::copy_string(ear.said);
+        }
         if (reg == nullptr) {
             shm::set_error(shm::fault::runtime, "ggml could not load " + std::string(path));
         }
@@ -20,11 +64,20 @@ ggml_backend_reg_t shm_backend_load(const char * path) {
     });
 }
 
-int shm_backend_load_dir(const char * dir) {
-    return shm::guarded(SHM_FAULT, [dir] {
-        ggml_backend_load_all_from_path(dir);
-        return 0;
-    });
+int shm_backend_score(const char * path) {
+#ifdef _WIN32
+    (void)path;
+    return 1;
+#else
+    void * module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (module == nullptr) {
+        return -1;
+    }
+    const auto score = reinterpret_cast<ggml_backend_score_t>(dlsym(module, "ggml_backend_score"));
+    const int  found = score == nullptr ? 1 : score();
+    dlclose(module);
+    return found;
+#endif
 }
 
 int shm_rpc_add_server(const char * endpoint) {

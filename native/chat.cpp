@@ -1,71 +1,182 @@
-// chat: templates and output parsers of llama.cpp's common/chat, as JSON in and out.
+// chat: renders conversations with llama.cpp's common/chat, as JSON in and out.
 //
-// Thread: any. A chat is immutable after it is made; a parser belongs to one thread at a time.
+// Thread: any. A chat is immutable after it is made, apart from its cache of formats.
 #include "chat.h"
 
-#include "engine.h"
-#include "guard.hpp"
-#include "json.h"
-
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
-struct shm_chat {
-    common_chat_templates_ptr templates;
-};
+#include "chat_format.hpp"
+#include "conversation.hpp"
+#include "engine.h"
+#include "guard.hpp"
+#include "llama-cpp.h"
+#include "prefill.hpp"
 
-struct shm_parser {
-    common_chat_parser_params params;
-    std::string               text;
-    common_chat_msg           message;
-    std::vector<std::string>  call_ids;
-    std::vector<bool>         announced;  // calls whose id and name are out
-    bool                      broken = false;
+struct shm_chat {
+    common_chat_templates_ptr           templates;
+    std::unique_ptr<shm::chat_template> ordinary;
+    std::unique_ptr<shm::chat_template> tool_use;  // of models that have one for tools
+    const llama_vocab *                 vocab;
+
+    const shm::chat_template & choose(bool has_tools) const { return has_tools && tool_use ? *tool_use : *ordinary; }
 };
 
 namespace {
 
-common_chat_templates_inputs read_inputs(const common_json & in) {
-    common_chat_templates_inputs inputs;
-    inputs.messages = common_chat_msgs_parse_oaicompat(in.at("messages"));
-    if (in.contains("tools")) {
-        inputs.tools = common_chat_tools_parse_oaicompat(in.at("tools"));
-    }
-    inputs.tool_choice         = common_chat_tool_choice_parse_oaicompat(in.value("tool_choice", "auto"));
-    inputs.parallel_tool_calls = in.value("parallel_tool_calls", false);
-    inputs.grammar             = in.value("grammar", "");
-    if (in.contains("json_schema") && !in.at("json_schema").is_null()) {
-        inputs.json_schema = in.at("json_schema").dump();
-    }
-    inputs.reasoning_format = COMMON_REASONING_FORMAT_AUTO;
-    inputs.enable_thinking  = in.value("enable_thinking", true);
-    if (in.contains("template_kwargs")) {
-        for (const auto & [key, value] : in.at("template_kwargs").items()) {
-            inputs.chat_template_kwargs[key] = value.dump();
+struct rendering {
+    std::string          prompt;
+    std::string          generation_prompt;
+    shm::chat_format_ptr format;
+};
+
+bool is_built_in(const std::string & name) {
+    std::vector<const char *> names(static_cast<size_t>(llama_chat_builtin_templates(nullptr, 0)));
+    llama_chat_builtin_templates(names.data(), names.size());
+    for (const char * known : names) {
+        if (name == known) {
+            return true;
         }
     }
-    return inputs;
+    return false;
 }
 
-common_json sampler_fields(const common_chat_params & params) {
+// llama.cpp's built-in templates are code that takes messages only.
+rendering render_built_in(const shm_chat & chat, const shm::conversation & talk) {
+    common_chat_templates_inputs inputs = talk.inputs;
+    inputs.use_jinja                    = false;
+    inputs.json_schema.clear();
+    if (talk.continues) {
+        inputs.messages.pop_back();
+    }
+    rendering out;
+    inputs.add_generation_prompt = false;
+    const std::string before     = common_chat_templates_apply(chat.templates.get(), inputs).prompt;
+    inputs.add_generation_prompt = true;
+    const std::string with       = common_chat_templates_apply(chat.templates.get(), inputs).prompt;
+    if (with.compare(0, before.size(), before) == 0) {
+        out.generation_prompt = with.substr(before.size());
+    }
+    out.prompt = talk.continues ? with.substr(0, with.size() - out.generation_prompt.size()) : with;
+    return out;
+}
+
+// A template's own refusal, without the source that llama.cpp puts around it.
+[[noreturn]] void refuse(const std::string & what) {
+    const std::string mark = "Jinja Exception: ";
+    const size_t      at   = what.find(mark);
+    throw std::invalid_argument("the chat template refuses this conversation: " +
+                                (at == std::string::npos ? what : what.substr(at + mark.size())));
+}
+
+// Only the prompt: as "pure content", a rendering makes no analysis.
+rendering render_jinja(const shm_chat & chat, const shm::conversation & talk) {
+    common_chat_templates_inputs inputs = talk.inputs;
+    inputs.force_pure_content           = true;
+    try {
+        const common_chat_params params = common_chat_templates_apply(chat.templates.get(), inputs);
+        return {params.prompt, params.generation_prompt, nullptr};
+    } catch (const shm::abort_error &) {
+        throw;
+    } catch (const std::exception & e) {
+        refuse(e.what());
+    }
+}
+
+// llama.cpp's own code for a template makes everything in one; a tool by name needs it once more, for that tool alone.
+rendering render_specialised(const shm_chat & chat, const shm::conversation & talk) {
+    common_chat_templates_inputs inputs = talk.inputs;
+    common_chat_params           params;
+    try {
+        params = common_chat_templates_apply(chat.templates.get(), inputs);
+    } catch (const shm::abort_error &) {
+        throw;
+    } catch (const std::exception & e) {
+        refuse(e.what());
+    }
+    const std::string prompt = params.prompt;
+    if (talk.format.has_tools() && talk.format.tools.size() != inputs.tools.size() && !talk.format.general) {
+        inputs.tools = common_chat_tools_parse_oaicompat(talk.format.tools);
+        params       = common_chat_templates_apply(chat.templates.get(), inputs);
+    }
+    if (talk.format.has_tools() && talk.format.choice == COMMON_CHAT_TOOL_CHOICE_REQUIRED) {
+        params.grammar      = shm::forced_grammar(params.parser, talk.format);
+        params.grammar_lazy = false;
+        params.grammar_triggers.clear();
+    }
+    params.grammar = shm::strict_strings(params.grammar);
+    shm::check_format(chat.vocab, params.grammar);
+    rendering out{prompt, params.generation_prompt, nullptr};
+    auto      format = std::make_shared<shm::chat_format>();
+    format->params   = std::move(params);
+    format->params.prompt.clear();
+    out.format = std::move(format);
+    return out;
+}
+
+// A grammar that must hold from the first token on must hold for the text that is continued, too.
+void check_continued(const llama_vocab * vocab, const rendering & made) {
+    const common_chat_params & params = made.format->params;
+    if (params.grammar.empty() || params.grammar_lazy) {
+        return;
+    }
+    const llama_sampler_ptr grammar(llama_sampler_init_grammar(vocab, params.grammar.c_str(), "root"));
+    try {
+        for (const llama_token token : shm::prefill_of(vocab, made.generation_prompt)) {
+            llama_sampler_accept(grammar.get(), token);
+        }
+    } catch (const std::exception &) {
+        throw std::invalid_argument("the last message cannot be continued: no answer that is asked for begins with it");
+    }
+}
+
+rendering render(const shm_chat & chat, shm::conversation & talk) {
+    const shm::chat_template & side    = chat.choose(!talk.inputs.tools.empty());
+    const bool                 general = talk.format.general && talk.format.has_tools();
+    if (side.specialised() && !general) {
+        rendering out = render_specialised(chat, talk);
+        if (talk.continues) {
+            check_continued(chat.vocab, out);
+        }
+        return out;
+    }
+    rendering out                 = side.built_in() ? render_built_in(chat, talk) : render_jinja(chat, talk);
+    talk.format.generation_prompt = out.generation_prompt;
+    out.format                    = side.format(chat.vocab, talk.format);
+    if (talk.continues) {
+        out.generation_prompt = side.continuation(out.generation_prompt, talk.inputs.messages.back());
+        out.prompt += out.generation_prompt;
+        check_continued(chat.vocab, out);
+    }
+    return out;
+}
+
+common_json triggers_of(const common_chat_params & params) {
+    common_json out = common_json::array();
+    for (const auto & trigger : params.grammar_triggers) {
+        common_json entry = common_json::object();
+        entry["type"]     = static_cast<int>(trigger.type);
+        entry["value"]    = trigger.value;
+        entry["token"]    = trigger.token;
+        out.push_back(entry);
+    }
+    return out;
+}
+
+common_json sampler_fields(const common_chat_params & params, const std::string & generation_prompt) {
     common_json out = common_json::object();
     if (!params.grammar.empty()) {
-        out["grammar"]       = params.grammar;
-        out["grammar_type"]  = "template";
-        out["grammar_lazy"]  = params.grammar_lazy;
-        common_json triggers = common_json::array();
-        for (const auto & trigger : params.grammar_triggers) {
-            common_json entry = common_json::object();
-            entry["type"]     = static_cast<int>(trigger.type);
-            entry["value"]    = trigger.value;
-            entry["token"]    = trigger.token;
-            triggers.push_back(entry);
+        out["grammar"]      = params.grammar;
+        out["grammar_type"] = "template";
+        out["grammar_lazy"] = params.grammar_lazy;
+        if (params.grammar_lazy) {
+            out["grammar_triggers"] = triggers_of(params);
         }
-        out["grammar_triggers"] = triggers;
     }
     out["preserved_tokens"]  = params.preserved_tokens;
-    out["generation_prompt"] = params.generation_prompt;
+    out["generation_prompt"] = generation_prompt;
     if (!params.thinking_end_tags.empty()) {
         out["thinking_start_tag"] = params.thinking_start_tag;
         out["thinking_end_tags"]  = params.thinking_end_tags;
@@ -73,71 +184,47 @@ common_json sampler_fields(const common_chat_params & params) {
     return out;
 }
 
-// Null when the output is the content as it stands: no tools offered and no thinking to split off.
-common_json parser_config(const common_chat_params & params, bool has_tools) {
-    if (!has_tools && !params.supports_thinking) {
+// Whether the prompt leaves the answer inside of a reasoning that it has opened.
+bool opens_reasoning(const rendering & made) {
+    const std::string & tag = made.format->params.thinking_start_tag;
+    const size_t        end = made.generation_prompt.find_last_not_of(" \t\r\n") + 1;
+    return !tag.empty() && end >= tag.size() && made.generation_prompt.compare(end - tag.size(), tag.size(), tag) == 0;
+}
+
+common_json parser_config(const rendering & made, bool continues) {
+    if (made.format->plain) {
         return nullptr;
     }
     common_json out          = common_json::object();
-    out["format"]            = static_cast<int>(params.format);
-    out["generation_prompt"] = params.generation_prompt;
-    out["arena"]             = params.parser;
-    out["tools"]             = has_tools;
+    out["format"]            = static_cast<int>(made.format->params.format);
+    out["generation_prompt"] = made.generation_prompt;
+    out["arena"]             = made.format->params.parser;
+    out["prompt_is_said"]    = continues || !opens_reasoning(made);
     return out;
 }
 
-common_json call_delta(shm_parser & parser, const common_chat_msg_diff & diff) {
-    const size_t index = diff.tool_call_index;
-    if (parser.announced.size() <= index) {
-        parser.announced.resize(index + 1, false);
-    }
+common_json as_json(const rendering & made, bool continues) {
     common_json out = common_json::object();
-    out["index"]    = static_cast<int64_t>(index);
-    if (!parser.announced[index]) {
-        parser.announced[index] = true;
-        out["id"]               = parser.message.tool_calls[index].id;
-        out["name"]             = parser.message.tool_calls[index].name;
-    }
-    out["arguments"] = diff.tool_call_delta.arguments;
+    out["prompt"]   = made.prompt;
+    out["sampler"]  = sampler_fields(made.format->params, made.generation_prompt);
+    out["stop"]     = made.format->params.additional_stops;
+    out["parser"]   = parser_config(made, continues);
     return out;
 }
 
-void append_diff(shm_parser & parser, const common_chat_msg_diff & diff, common_json & out) {
-    if (!diff.reasoning_content_delta.empty()) {
-        common_json entry  = common_json::object();
-        entry["reasoning"] = diff.reasoning_content_delta;
-        out.push_back(entry);
-    }
-    if (!diff.content_delta.empty()) {
-        common_json entry = common_json::object();
-        entry["content"]  = diff.content_delta;
-        out.push_back(entry);
-    }
-    if (diff.tool_call_index != std::string::npos) {
-        out.push_back(call_delta(parser, diff));
-    }
+std::string piece(const llama_vocab * vocab, llama_token token) {
+    return token == LLAMA_TOKEN_NULL ? "" : common_token_to_piece(vocab, token, /*special=*/true);
 }
 
-std::string next_call_id(const shm_parser & parser) { return "call_" + std::to_string(parser.call_ids.size()); }
-
-// What the parser could not make sense of is content: the reader gets the text, not an error.
-common_json unparsed(shm_parser & parser, size_t n_known) {
-    parser.broken     = true;
-    common_json out   = common_json::array();
-    common_json entry = common_json::object();
-    entry["content"]  = parser.text.substr(n_known);
-    if (n_known < parser.text.size()) {
-        out.push_back(entry);
+// The texts that make a token only where special tokens are read.
+common_json control_texts(const llama_vocab * vocab) {
+    common_json out = common_json::array();
+    for (llama_token token = 0; token < llama_vocab_n_tokens(vocab); token++) {
+        if ((llama_vocab_get_attr(vocab, token) & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN)) != 0) {
+            out.push_back(llama_vocab_get_text(vocab, token));
+        }
     }
     return out;
-}
-
-// How much of the text the reader has seen: exact as long as it was content only.
-size_t n_shown(const shm_parser & parser, size_t n_before) {
-    const common_chat_msg & message = parser.message;
-    const bool              plain   = message.tool_calls.empty() && message.reasoning_content.empty();
-    return plain && parser.text.compare(0, message.content.size(), message.content) == 0 ? message.content.size()
-                                                                                         : n_before;
 }
 
 // llama.cpp finds out by rendering an example, which a template may refuse.
@@ -156,8 +243,21 @@ shm_chat * shm_chat_new(const llama_model * model, const char * source) {
         if (model == nullptr) {
             throw std::invalid_argument("model: missing");
         }
-        auto chat       = std::make_unique<shm_chat>();
-        chat->templates = common_chat_templates_init(model, source == nullptr ? "" : source);
+        const std::string given    = source == nullptr ? "" : source;
+        const bool        built_in = is_built_in(given) && given != "chatml";  // that one has a Jinja form
+        auto              chat     = std::make_unique<shm_chat>();
+        chat->vocab                = llama_model_get_vocab(model);
+        chat->templates            = common_chat_templates_init(model, given);
+        const std::string bos      = piece(chat->vocab, llama_vocab_bos(chat->vocab));
+        const std::string eos      = piece(chat->vocab, llama_vocab_eos(chat->vocab));
+        const auto        side     = [&](const std::string & text) {
+            return std::make_unique<shm::chat_template>(text, bos, eos, built_in);
+        };
+        chat->ordinary            = side(common_chat_templates_source(chat->templates.get()));
+        const std::string variant = common_chat_templates_source(chat->templates.get(), "tool_use");
+        if (!variant.empty()) {
+            chat->tool_use = side(variant);
+        }
         return chat.release();
     });
 }
@@ -173,65 +273,41 @@ char * shm_chat_info(const shm_chat * chat) {
         common_json out        = common_json::object();
         out["source"]          = common_chat_templates_source(chat->templates.get());
         out["explicit"]        = common_chat_templates_was_explicit(chat->templates.get());
-        out["enable_thinking"] = supports_thinking(*chat);
+        out["enable_thinking"] = !chat->ordinary->built_in() && supports_thinking(*chat);
+        out["tools"]           = chat->choose(true).has_tools();
         out["caps"]            = caps;
+        out["control"]         = control_texts(chat->vocab);
         return shm::copy_string(out.dump_safe());
     });
 }
 
 char * shm_chat_apply(const shm_chat * chat, const char * json, size_t n_json) {
     return shm::guarded<char *>(nullptr, [&] {
-        common_chat_templates_inputs inputs = read_inputs(common_json::parse(std::string(json, n_json)));
-        const bool has_tools            = !inputs.tools.empty() && inputs.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE;
-        const common_chat_params params = common_chat_templates_apply(chat->templates.get(), inputs);
-        common_json              out    = common_json::object();
-        out["prompt"]                   = params.prompt;
-        out["sampler"]                  = sampler_fields(params);
-        out["stop"]                     = params.additional_stops;
-        out["parser"]                   = parser_config(params, has_tools);
-        return shm::copy_string(out.dump_safe());
+        shm::conversation talk = shm::read_conversation(common_json::parse(std::string(json, n_json)));
+        const rendering   made = render(*chat, talk);
+        return shm::copy_string(as_json(made, talk.continues).dump_safe());
     });
 }
 
-shm_parser * shm_parser_new(const char * json, size_t n_json) {
-    return shm::guarded<shm_parser *>(nullptr, [&] {
-        const common_json in             = common_json::parse(std::string(json, n_json));
-        auto              parser         = std::make_unique<shm_parser>();
-        parser->params.format            = static_cast<common_chat_format>(in.at("format").get<int>());
-        parser->params.generation_prompt = in.value("generation_prompt", "");
-        parser->params.reasoning_format  = COMMON_REASONING_FORMAT_AUTO;
-        parser->params.parse_tool_calls  = in.value("tools", false);
-        const std::string arena          = in.value("arena", "");
-        if (!arena.empty()) {
-            parser->params.parser.load(arena);
-        }
-        return parser.release();
-    });
-}
-
-void shm_parser_free(shm_parser * parser) { delete parser; }
-
-char * shm_parser_feed(shm_parser * parser, const char * text, size_t n_text, bool final) {
+char * shm_chat_reference(const shm_chat * chat, const char * json, size_t n_json) {
     return shm::guarded<char *>(nullptr, [&] {
-        const size_t n_before = parser->text.size();
-        parser->text.append(text, n_text);
-        if (parser->broken) {
-            return shm::copy_string(unparsed(*parser, n_before).dump_safe());
-        }
-        common_chat_msg parsed;
-        try {
-            parsed = common_chat_parse(parser->text, /*is_partial=*/!final, parser->params);
-        } catch (const std::exception &) {
-            return shm::copy_string(unparsed(*parser, n_shown(*parser, n_before)).dump_safe());
-        }
+        shm::conversation  talk   = shm::read_conversation(common_json::parse(std::string(json, n_json)));
+        common_chat_params params = common_chat_templates_apply(chat->templates.get(), talk.inputs);
+        rendering          made{params.prompt, params.generation_prompt, nullptr};
+        auto               format = std::make_shared<shm::chat_format>();
+        format->params            = std::move(params);
+        made.format               = std::move(format);
+        return shm::copy_string(as_json(made, talk.continues).dump_safe());
+    });
+}
+
+char * shm_chat_names(void) {
+    return shm::guarded<char *>(nullptr, [&] {
+        std::vector<const char *> names(static_cast<size_t>(llama_chat_builtin_templates(nullptr, 0)));
+        llama_chat_builtin_templates(names.data(), names.size());
         common_json out = common_json::array();
-        if (!parsed.empty()) {
-            parsed.set_tool_call_ids(parser->call_ids, [&] { return next_call_id(*parser); });
-            const common_chat_msg before = parser->message;
-            parser->message              = parsed;
-            for (const auto & diff : common_chat_msg_diff::compute_diffs(before, parsed)) {
-                append_diff(*parser, diff, out);
-            }
+        for (const char * name : names) {
+            out.push_back(name);
         }
         return shm::copy_string(out.dump_safe());
     });

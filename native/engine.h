@@ -52,6 +52,8 @@ enum shm_finish {
     SHM_FINISH_LIMIT   = 3, /* max_tokens reached */
     SHM_FINISH_CONTEXT = 4, /* the row's context is full */
     SHM_FINISH_ERROR   = 5, /* this row alone failed; its text is the message */
+    SHM_FINISH_SHIFT   = 6, /* no end: the row's context is full, and shm_row_shift comes before the next step */
+    SHM_FINISH_TOKEN   = 7, /* one of the row's stop tokens */
 };
 
 enum shm_step_code {
@@ -61,11 +63,17 @@ enum shm_step_code {
 };
 
 struct shm_row_params {
-    llama_seq_id seq_id;     /* the row's own sequence */
-    llama_seq_id source;     /* the sequence to share the first n_past cells of, before the row starts; -1: none */
-    int32_t      n_past;     /* how many of the first tokens are in the sequence's cells, or are to be shared */
-    int32_t      max_tokens; /* to generate; -1: until the context ends */
-    int32_t      n_ctx;      /* most tokens that the row may hold, prompt included */
+    llama_seq_id        seq_id; /* the row's own sequence */
+    llama_seq_id        source; /* the sequence to share the first n_past cells of, before the row starts; -1: none */
+    int32_t             n_past; /* how many of the first tokens are in the sequence's cells, or are to be shared */
+    int32_t             max_tokens; /* to generate; -1: until the context ends; 0: end when the prompt is fed */
+    int32_t             n_ctx;      /* most tokens that the row may hold, prompt included */
+    int32_t             shifts;     /* whether a full context is SHM_FINISH_SHIFT instead of SHM_FINISH_CONTEXT */
+    int32_t             min_tokens; /* before so many no end or stop token is chosen, and no stop string ends the row */
+    int32_t             n_logprobs; /* likeliest tokens to tell beside each sampled one; -1: no log-probabilities */
+    int32_t             n_prompt_logprobs; /* the same for the tokens of the prompt, which then shares no cells */
+    const llama_token * stop_tokens;       /* that end the row unseen; copied */
+    int32_t             n_stop_tokens;
 };
 
 /* How many of a row's waiting tokens to feed in this step. */
@@ -74,7 +82,24 @@ struct shm_bite {
     int32_t n_tokens;
 };
 
-/* A row that sampled a token, in the order of the plan. The text is whole UTF-8, with stop strings cut off. */
+/* The natural logarithm of a token's probability, by the raw logits. */
+struct shm_logprob {
+    llama_token token;
+    float       logprob;
+};
+
+/* Tokens of a row's prompt, from number `first` on, with 1 + n_top log-probabilities for each: its own, then the
+ * likeliest. The first token of a prompt has none. */
+struct shm_row_score {
+    int32_t  row;
+    int32_t  first;
+    int32_t  n_tokens;
+    int32_t  n_top;
+    uint32_t logprob_offset; /* into shm_step_result.logprobs */
+};
+
+/* A row that sampled a token (or, with max_tokens 0, only ended: token -1), in the order of the plan. The text is whole
+ * UTF-8, with stop strings cut off. */
 struct shm_row_event {
     int32_t  row;
     int32_t  token;
@@ -83,6 +108,8 @@ struct shm_row_event {
     int32_t  stop;        /* index of the stop string that ended the row, else -1 */
     uint32_t text_offset; /* into shm_step_result.text */
     uint32_t text_size;
+    uint32_t logprob_offset; /* into shm_step_result.logprobs: the token's own, then the likeliest */
+    uint32_t n_logprobs;     /* 0 where the row did not ask */
 };
 
 /* Owned by the stepper; valid until its next call. Times in microseconds. */
@@ -91,12 +118,17 @@ struct shm_step_result {
     int32_t                      n_events;
     const char *                 text;
     size_t                       n_text;
+    const struct shm_row_score * scores;
+    int32_t                      n_scores;
+    const struct shm_logprob *   logprobs;
+    size_t                       n_logprobs;
     int64_t                      decode_us;
     int64_t                      sample_us;
 };
 
-/* The context outlives the stepper. NULL on a fault. */
-SHM_API struct shm_stepper * shm_stepper_new(struct llama_context * ctx, int32_t n_rows);
+/* The context outlives the stepper. A step has at most n_outputs rows of logits: one for each row that samples, and one
+ * for each token of a prompt whose log-probabilities were asked for. NULL on a fault. */
+SHM_API struct shm_stepper * shm_stepper_new(struct llama_context * ctx, int32_t n_rows, int32_t n_outputs);
 SHM_API void                 shm_stepper_free(struct shm_stepper * stepper);
 
 /* Starts a row on `tokens` (copied). Takes over `sampler`, also on a fault. `stops` are n_stops strings back to back,
@@ -114,6 +146,13 @@ SHM_API int shm_row_close(struct shm_stepper * stepper, int32_t row);
 /* Drops the row's cells but keeps its tokens, which then wait to be fed again. The number that wait, or SHM_FAULT. */
 SHM_API int32_t shm_row_rewind(struct shm_stepper * stepper, int32_t row);
 
+/* Notes that the caller has put the cells of the row's first n_past tokens into its sequence. 0, or SHM_FAULT. */
+SHM_API int shm_row_advance(struct shm_stepper * stepper, int32_t row, int32_t n_past);
+
+/* Forgets n_discard tokens after the first n_keep. With `move` the cells behind them move up, which changes them for
+ * every sequence that holds them; without, they are dropped, and their tokens wait to be fed. 0, or SHM_FAULT. */
+SHM_API int shm_row_shift(struct shm_stepper * stepper, int32_t row, int32_t n_keep, int32_t n_discard, bool move);
+
 /* Feeds the bites in one decode and samples every row that has no token waiting after it.
  * An enum shm_step_code, or SHM_FAULT: then the context is not to be trusted any more. */
 SHM_API int32_t shm_step(struct shm_stepper * stepper, const struct shm_bite * plan, int32_t n_plan,
@@ -123,17 +162,27 @@ SHM_API int32_t shm_step(struct shm_stepper * stepper, const struct shm_bite * p
 
 struct shm_chat;
 
-/* Parses the model's own template, or `source` when it is not NULL. NULL on a fault: a template that does not parse. */
+/* Parses the model's own template, or `source` when it is not NULL: Jinja, or one of llama.cpp's names. What the
+ * template says about tools and reasoning is found out here, once. NULL on a fault: a template that does not parse. */
 SHM_API struct shm_chat * shm_chat_new(const struct llama_model * model, const char * source);
 SHM_API void              shm_chat_free(struct shm_chat * chat);
 
-/* JSON: {"source", "explicit", "caps": {name: bool}, "enable_thinking"}. */
+/* JSON: {"source", "explicit", "caps": {name: bool}, "enable_thinking", "tools": whether it shows tools,
+ * "control": [texts of control tokens]}. */
 SHM_API char * shm_chat_info(const struct shm_chat * chat);
 
-/* Renders a conversation. In: {"messages", "tools", "tool_choice", "parallel_tool_calls", "json_schema", "grammar",
- * "enable_thinking", "template_kwargs"}, messages and tools in OpenAI's form. Out: {"prompt", "sampler": {fields for
- * shm_sampler_new}, "stop": [], "parser": {configuration for shm_parser_new} or null when the text is the content}. */
+/* JSON: the names of llama.cpp's own templates. */
+SHM_API char * shm_chat_names(void);
+
+/* Renders a conversation. In: {"messages", "tools", "tool_choice", "tool_name", "general_tools", "parallel_tool_calls",
+ * "json_schema", "enable_thinking", "split_reasoning", "continue_final", "template_kwargs"}, messages and tools in
+ * OpenAI's form; with general_tools the messages describe the tools, and calls are JSON between <tool_call> tags. Out:
+ * {"prompt", "sampler": {fields for shm_sampler_new}, "stop": [], "parser": {configuration for shm_parser_new} or null
+ * when the text is the content}. */
 SHM_API char * shm_chat_apply(const struct shm_chat * chat, const char * json, size_t n_json);
+
+/* The same by llama.cpp alone, analysis and all; for tests. */
+SHM_API char * shm_chat_reference(const struct shm_chat * chat, const char * json, size_t n_json);
 
 /* ---- parser: splits the output of one request into content, reasoning and tool calls; one thread at a time ---- */
 
@@ -145,6 +194,10 @@ SHM_API void                shm_parser_free(struct shm_parser * parser);
 /* Adds text and returns what is new as JSON: [{"content"} | {"reasoning"} | {"index", "id", "name", "arguments"}].
  * Output that does not parse is returned as content, never as a fault. */
 SHM_API char * shm_parser_feed(struct shm_parser * parser, const char * text, size_t n_text, bool final);
+
+/* What llama.cpp makes of a whole text: {"content", "reasoning", "calls": [{"name", "arguments"}]}; for tests. */
+SHM_API char * shm_parser_reference(const char * config, size_t n_config, const char * text, size_t n_text,
+                                    bool partial);
 
 #ifdef __cplusplus
 }

@@ -1,9 +1,12 @@
 #include "grammar.hpp"
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
+#include "ambiguity.hpp"
 #include "guard.hpp"
 #include "shim.h"
 #include "src/llama-grammar.h"
@@ -12,9 +15,11 @@ namespace {
 
 // llama.cpp recurses once for each open parenthesis and for each rule of a chain; a thread's stack of 8 MB overflows at
 // some tens of thousands.
-constexpr int    MAX_NESTING = 1000;
-constexpr size_t MAX_RULES   = 20000;
-constexpr size_t MAX_REASON  = 120;
+constexpr int    MAX_NESTING  = 1000;
+constexpr size_t MAX_RULES    = 20000;
+constexpr size_t MAX_BYTES    = 1 << 20;
+constexpr size_t MAX_ELEMENTS = 1000000;
+constexpr size_t MAX_REASON   = 120;
 
 // Skips what may stand between rules: white space and comments.
 const char * skip_space(const char * pos) {
@@ -38,15 +43,39 @@ const char * skip_until(const char * pos, char close) {
     return pos;
 }
 
+// llama.cpp writes a repeated literal out as often as it may come.
+void check_repetition(const char * brace, size_t n_item) {
+    size_t n_times = 0;
+    for (const char * pos = brace; *pos != '\0' && *pos != '}'; pos++) {
+        n_times = std::max<size_t>(n_times, *pos >= '0' && *pos <= '9' ? std::strtoul(pos, nullptr, 10) : 0);
+    }
+    if (n_item > 0 && n_times > MAX_ELEMENTS / n_item) {
+        throw std::invalid_argument("the grammar repeats " + std::to_string(n_item) + " characters " +
+                                    std::to_string(n_times) + " times, which is too much");
+    }
+}
+
 void check_nesting(const char * grammar) {
-    int depth = 0;
+    int    depth  = 0;
+    size_t n_item = 1;  // characters of the literal or class that was read last
     for (const char * pos = grammar; *pos != '\0'; pos++) {
+        const char * start = pos;
         switch (*pos) {
-            case '"': pos = skip_until(pos + 1, '"'); break;
-            case '[': pos = skip_until(pos + 1, ']'); break;
+            case '"':
+                pos    = skip_until(pos + 1, '"');
+                n_item = static_cast<size_t>(pos - start);
+                break;
+            case '[':
+                pos    = skip_until(pos + 1, ']');
+                n_item = static_cast<size_t>(pos - start);
+                break;
+            case '{': check_repetition(pos + 1, n_item); break;
             case '#': pos = skip_space(pos) - 1; break;
             case '(': depth++; break;
-            case ')': depth--; break;
+            case ')':
+                depth--;
+                n_item = 1;
+                break;
             default: break;
         }
         if (depth > MAX_NESTING) {
@@ -85,13 +114,21 @@ void check_grammar(const llama_vocab * vocab, const char * grammar, const char *
     if (*pos == '\0') {
         throw std::invalid_argument("the grammar is empty");
     }
+    if (std::strlen(grammar) > MAX_BYTES) {
+        throw std::invalid_argument("the grammar has more than " + std::to_string(MAX_BYTES >> 10) + " KiB");
+    }
     check_nesting(grammar);
     llama_grammar_parser parser(vocab);
+    size_t               n_elements = 0;
     try {
         while (*pos != '\0') {
             pos = parser.parse_rule(pos);
             if (parser.rules.size() > MAX_RULES) {
                 throw std::runtime_error("more than " + std::to_string(MAX_RULES) + " rules");
+            }
+            n_elements += parser.rules.back().size();
+            if (n_elements > MAX_ELEMENTS) {
+                throw std::runtime_error("more than " + std::to_string(MAX_ELEMENTS) + " characters and rules");
             }
         }
         for (const auto & [name, id] : parser.symbol_ids) {
@@ -107,6 +144,7 @@ void check_grammar(const llama_vocab * vocab, const char * grammar, const char *
     } catch (const std::exception & e) {
         throw std::invalid_argument("the grammar does not parse: " + with_line(e.what(), grammar));
     }
+    check_ambiguity(parser.rules);
 }
 
 }  // namespace shm

@@ -3,16 +3,21 @@
 #include <algorithm>
 #include <climits>
 #include <cmath>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
-#include "grammar.hpp"
 #include "guard.hpp"
+#include "prefill.hpp"
 #include "reasoning-budget.h"
 #include "sampling_params.hpp"
 #include "topk.hpp"
+#include "topp.hpp"
 
 namespace {
+
+// Candidates from which on our own top-p is the faster one.
+constexpr size_t many = 1024;
 
 bool penalises(const common_params_sampling & params) {
     return params.penalty_last_n > 0 &&
@@ -88,27 +93,23 @@ bool takes_highest(const common_params_sampling & params) {
            (params.xtc_probability <= 0.0f || !has(COMMON_SAMPLER_TYPE_XTC));
 }
 
+// A step of a chain, null if there is none of that name.
+const llama_sampler * step_named(llama_sampler * chain, const char * name) {
+    for (int32_t i = 0; i < llama_sampler_chain_n(chain); i++) {
+        const llama_sampler * step = llama_sampler_chain_get(chain, i);
+        if (std::strcmp(llama_sampler_name(step), name) == 0) {
+            return step;
+        }
+    }
+    return nullptr;
+}
+
 common_params_sampling without_grammar(common_params_sampling params) {
     params.grammar = {};
     params.grammar_triggers.clear();
     params.generation_prompt.clear();
     params.reasoning_budget_start.clear();
     return params;
-}
-
-// The tokens of the generation prompt; some vocabularies put a space before the first that is not in the text.
-std::vector<llama_token> prefill_of(const llama_vocab * vocab, const std::string & prompt) {
-    if (prompt.empty()) {
-        return {};
-    }
-    std::vector<llama_token> tokens = common_tokenize(vocab, prompt, /*add_special=*/false, /*parse_special=*/true);
-    if (!tokens.empty() && std::isspace(static_cast<unsigned char>(prompt[0])) == 0) {
-        const std::string piece = common_token_to_piece(vocab, tokens[0], /*special=*/true);
-        if (!piece.empty() && std::isspace(static_cast<unsigned char>(piece[0])) != 0) {
-            tokens.erase(tokens.begin());
-        }
-    }
-    return tokens;
 }
 
 }  // namespace
@@ -122,10 +123,11 @@ shm_sampler::shm_sampler(const llama_model * model, common_params_sampling param
     if (!chain_) {
         throw std::runtime_error("the sampler could not be made");
     }
-    prefill_ = prefill_of(vocab, params_.generation_prompt);
+    prefill_ = shm::prefill_of(vocab, params_.generation_prompt);
     make_grammar(vocab);
     make_budget(vocab);
 
+    top_p_               = params_.top_p < 1.0f ? step_named(common_sampler_get(chain_.get()), "top-p") : nullptr;
     bound_               = takes_highest(params_) ? 1 : bound_of(params_);
     window_              = static_cast<size_t>(std::max(penalises(params_) ? params_.penalty_last_n : 0,
                                                         repeats_cost(params_) ? params_.dry_penalty_last_n : 0));
@@ -144,33 +146,10 @@ void shm_sampler::make_grammar(const llama_vocab * vocab) {
     if (text.empty()) {
         return;
     }
-    shm::check_grammar(vocab, text.c_str(), "root");
-    if (!params_.grammar_lazy) {
-        grammar_.reset(llama_sampler_init_grammar(vocab, text.c_str(), "root"));
-    } else {
-        std::vector<std::string> patterns;
-        std::vector<llama_token> tokens;
-        for (const auto & trigger : params_.grammar_triggers) {
-            switch (trigger.type) {
-                case COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN: tokens.push_back(trigger.token); break;
-                case COMMON_GRAMMAR_TRIGGER_TYPE_WORD: patterns.push_back(regex_escape(trigger.value)); break;
-                case COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN: patterns.push_back(trigger.value); break;
-                case COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL: patterns.push_back("^(?:" + trigger.value + ")$"); break;
-            }
-        }
-        std::vector<const char *> pointers;
-        for (const auto & pattern : patterns) {
-            pointers.push_back(pattern.c_str());
-        }
-        grammar_.reset(llama_sampler_init_grammar_lazy_patterns(vocab, text.c_str(), "root", pointers.data(),
-                                                                pointers.size(), tokens.data(), tokens.size()));
-    }
-    if (!grammar_) {
-        throw std::invalid_argument("the grammar could not be used");
-    }
+    grammar_ = std::make_unique<shm::row_grammar>(vocab, text, params_);
     if (!params_.grammar_lazy && common_grammar_needs_prefill(params_.grammar)) {
         for (const llama_token token : prefill_) {
-            llama_sampler_accept(grammar_.get(), token);
+            grammar_->accept(token);
         }
     }
 }
@@ -182,9 +161,21 @@ void shm_sampler::make_budget(const llama_vocab * vocab) {
         return;
     }
     const int32_t budget = params_.reasoning_budget_tokens < 0 ? INT_MAX : params_.reasoning_budget_tokens;
-    budget_.reset(common_reasoning_budget_init(vocab, {params_.reasoning_budget_start}, params_.reasoning_budget_end,
-                                               params_.reasoning_budget_forced, budget));
+    const auto    make   = [&](int32_t n) {
+        budget_.reset(common_reasoning_budget_init(vocab, {params_.reasoning_budget_start},
+                                                   params_.reasoning_budget_end, params_.reasoning_budget_forced, n));
+    };
+    make(INT_MAX);
     for (const llama_token token : prefill_) {
+        llama_sampler_accept(budget_.get(), token);
+    }
+    const bool open = common_reasoning_budget_get_state(budget_.get()) == REASONING_BUDGET_COUNTING;
+    make(budget);
+    for (const llama_token token : prefill_) {
+        // what the template puts after the start tag is no part of the end that is forced
+        if (open && common_reasoning_budget_get_state(budget_.get()) == REASONING_BUDGET_FORCING) {
+            break;
+        }
         llama_sampler_accept(budget_.get(), token);
     }
 }
@@ -200,7 +191,7 @@ bool shm_sampler::grammar_applies() const {
 bool shm_sampler::grammar_allows(llama_token token) {
     llama_token_data       one  = {token, 1.0f, 0.0f};
     llama_token_data_array list = {&one, 1, -1, false};
-    llama_sampler_apply(grammar_.get(), &list);
+    grammar_->apply(list);
     return one.logit != -INFINITY;
 }
 
@@ -224,7 +215,17 @@ void shm_sampler::few(const float * logits, std::vector<llama_token_data> & out)
 }
 
 llama_token shm_sampler::choose(llama_token_data_array & candidates) {
-    llama_sampler_apply(common_sampler_get(chain_.get()), &candidates);
+    static thread_local std::vector<llama_token_data> sorted;
+
+    llama_sampler * chain = common_sampler_get(chain_.get());
+    for (int32_t i = 0; i < llama_sampler_chain_n(chain); i++) {
+        llama_sampler * step = llama_sampler_chain_get(chain, i);
+        if (step == top_p_ && !candidates.sorted && candidates.size > many) {
+            shm::top_p(candidates, params_.top_p, static_cast<size_t>(std::max(params_.min_keep, 0)), sorted);
+        } else if (step->iface->apply != nullptr) {
+            llama_sampler_apply(step, &candidates);
+        }
+    }
     if (candidates.selected < 0 || candidates.selected >= static_cast<int64_t>(candidates.size)) {
         throw std::runtime_error("the sampler chose no token: check its settings");
     }
@@ -255,8 +256,9 @@ llama_token shm_sampler::sample(const float * logits, std::vector<llama_token_da
     if (budget_) {
         llama_sampler_apply(budget_.get(), &candidates);
     }
-    llama_sampler_apply(grammar_.get(), &candidates);
-    return choose(candidates);
+    grammar_->apply(candidates);
+    const auto possible = [](const llama_token_data & data) { return data.logit > -INFINITY; };
+    return std::any_of(scratch.begin(), scratch.end(), possible) ? choose(candidates) : LLAMA_TOKEN_NULL;
 }
 
 void shm_sampler::remember(llama_token token) {
@@ -281,7 +283,7 @@ void shm_sampler::replay_end() {
     }
     if (const llama_tokens * end = common_reasoning_budget_get_end_match(budget_.get())) {
         for (const llama_token token : *end) {
-            llama_sampler_accept(grammar_.get(), token);
+            grammar_->accept(token);
         }
     }
 }
@@ -295,7 +297,7 @@ void shm_sampler::accept(llama_token token) {
         }
     }
     if (to_grammar) {
-        llama_sampler_accept(grammar_.get(), token);
+        grammar_->accept(token);
     }
     common_sampler_accept(chain_.get(), token, /*is_generated=*/true);
     remember(token);
@@ -324,6 +326,9 @@ llama_token shm_sampler_draw(shm_sampler * sampler, const float * logits) {
     return shm::guarded<llama_token>(SHM_FAULT, [&] {
         static thread_local std::vector<llama_token_data> scratch;
         const llama_token                                 token = sampler->sample(logits, scratch);
+        if (token == LLAMA_TOKEN_NULL) {
+            throw std::runtime_error("the grammar allows no token here");
+        }
         sampler->accept(token);
         return token;
     });

@@ -4,19 +4,22 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <set>
 #include <unordered_map>
 #include <vector>
 
 #include "engine.h"
 #include "llama-cpp.h"
+#include "row_grammar.hpp"
 #include "sampling.h"
 
 // Thread: one at a time.
 struct shm_sampler {
     shm_sampler(const llama_model * model, common_params_sampling params);
 
-    // Chooses from a row of logits; does not accept. `scratch` is the calling thread's, its content does not matter.
+    // Chooses from a row of logits; does not accept. LLAMA_TOKEN_NULL: the grammar allows no token that the logits do.
+    // `scratch` is the calling thread's, its content does not matter.
     llama_token sample(const float * logits, std::vector<llama_token_data> & scratch);
 
     // Tells the chain, the grammar and the reasoning budget what was generated.
@@ -26,6 +29,8 @@ struct shm_sampler {
     void prime(const llama_token * tokens, size_t n);
 
     uint32_t seed() const { return common_sampler_get_seed(chain_.get()); }
+
+    bool has_grammar() const { return grammar_ != nullptr; }
 
     bool is_preserved(llama_token token) const { return preserved_.count(token) > 0; }
 
@@ -39,15 +44,16 @@ struct shm_sampler {
     void        few(const float * logits, std::vector<llama_token_data> & out) const;
     llama_token choose(llama_token_data_array & candidates);
 
-    common_params_sampling   params_;
-    int32_t                  n_vocab_;
-    common_sampler_ptr       chain_;  // without grammar and budget, which are ours below
-    llama_sampler_ptr        grammar_;
-    llama_sampler_ptr        budget_;
-    std::vector<llama_token> prefill_;    // the generation prompt, which the grammar has passed
-    std::set<llama_token>    preserved_;  // control tokens whose text the output parser needs
-    int32_t                  bound_;      // how many of the highest logits the chain can choose from; 0: any
-    size_t                   window_;     // how many last tokens change logits
-    std::deque<llama_token>  recent_;
+    common_params_sampling            params_;
+    int32_t                           n_vocab_;
+    common_sampler_ptr                chain_;  // without grammar and budget, which are ours below
+    const llama_sampler *             top_p_;  // the chain's, null if it does nothing
+    std::unique_ptr<shm::row_grammar> grammar_;
+    llama_sampler_ptr                 budget_;
+    std::vector<llama_token>          prefill_;    // the generation prompt, which the grammar has passed
+    std::set<llama_token>             preserved_;  // control tokens whose text the output parser needs
+    int32_t                           bound_;      // how many of the highest logits the chain can choose from; 0: any
+    size_t                            window_;     // how many last tokens change logits
+    std::deque<llama_token>           recent_;
     std::unordered_map<llama_token, int32_t> touched_;  // tokens whose logits the chain changes, with counts
 };

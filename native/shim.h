@@ -194,11 +194,17 @@ SHM_API int shm_set_loras(struct llama_context * ctx, struct llama_adapter_lora 
 SHM_API int          shm_llama_build(void);
 SHM_API const char * shm_llama_commit(void);
 
-/* Loads one backend module; NULL on failure, with the reason in the log. */
-SHM_API ggml_backend_reg_t shm_backend_load(const char * path);
+/* Loads one backend module; NULL on failure, with the reason in the log. With `said`, the log has it as information
+ * only, and *said (malloc'd) is all that was logged. */
+SHM_API ggml_backend_reg_t shm_backend_load(const char * path, char ** said);
 
-/* Loads the best module of each backend in `dir`, as ggml_backend_load_all_from_path; 0, or SHM_FAULT. */
-SHM_API int shm_backend_load_dir(const char * dir);
+/* How well a module suits this CPU: 0 not at all, 1 when it does not say; -1 when it cannot be opened. Runs none of it
+ * but its check of the CPU. */
+SHM_API int shm_backend_score(const char * path);
+
+/* Computes a little on each device of a backend. JSON: [{"device", "problem"}], "" where all is right. May crash where
+ * the driver does: for a process that nothing depends on. */
+SHM_API char * shm_backend_trial(ggml_backend_reg_t reg);
 
 /* Registers the devices of an RPC server before a model is loaded; the number of devices, or SHM_FAULT. */
 SHM_API int shm_rpc_add_server(const char * endpoint);

@@ -1,15 +1,15 @@
 // stepper: the rows of one context, and the step that feeds and samples them.
 //
-// A row is its tokens and how many of them its cells hold (n_past). The rest wait to be fed; there is no other
-// difference between taking in a prompt and generating. A row that has been fed all its tokens samples the next one,
-// which then waits. Rewinding a row (preemption) sets n_past to 0.
+// The tokens of a row that are not in its cells wait to be fed; there is no other difference between taking in a prompt
+// and generating. A row that has been fed all its tokens samples the next one, which then waits. Rewinding a row
+// (preemption) sets n_past to 0.
 //
 // Thread: the owner of the context, for all of it.
 #include "engine.h"
 #include "guard.hpp"
+#include "logprobs.hpp"
 #include "pool.hpp"
-#include "row_sampler.hpp"
-#include "text.hpp"
+#include "row.hpp"
 
 #include <algorithm>
 #include <memory>
@@ -18,20 +18,7 @@
 
 namespace {
 
-struct row {
-    llama_seq_id                 seq_id;
-    int32_t                      max_tokens;
-    int32_t                      n_ctx;
-    int32_t                      n_prompt;
-    int32_t                      n_past = 0;
-    std::vector<llama_token>     tokens;
-    std::unique_ptr<shm_sampler> sampler;
-    shm::output_text             text;
-
-    int32_t n_waiting() const { return static_cast<int32_t>(tokens.size()) - n_past; }
-
-    int32_t n_generated() const { return static_cast<int32_t>(tokens.size()) - n_prompt; }
-};
+using shm::row;
 
 // The arrays of a llama_batch, allocated once.
 class step_batch {
@@ -64,10 +51,19 @@ class step_batch {
 
 // A row's choice of its next token.
 struct draw {
-    int32_t       row;
+    int32_t     row;
+    float *     logits;  // null: the row ends with its prompt
+    size_t      logprobs;
+    llama_token token;
+    std::string error;
+};
+
+// A token of a prompt whose log-probability is to be told.
+struct score {
     const float * logits;
     llama_token   token;
-    std::string   error;
+    int32_t       n_top;
+    size_t        logprobs;
 };
 
 // Sampling a row is tens of microseconds: more threads than this only wake each other.
@@ -86,8 +82,9 @@ void require(bool condition, const char * message) {
 }  // namespace
 
 struct shm_stepper {
-    shm_stepper(llama_context * ctx, int32_t n_rows)
+    shm_stepper(llama_context * ctx, int32_t n_rows, int32_t n_outputs)
         : ctx(ctx),
+          n_outputs(n_outputs),
           vocab(llama_model_get_vocab(llama_get_model(ctx))),
           memory(llama_get_memory(ctx)),
           rows(static_cast<size_t>(n_rows)),
@@ -100,27 +97,36 @@ struct shm_stepper {
         return *rows[index];
     }
 
-    void    place(const shm_row_params & params);
-    void    check(const shm_bite * plan, int32_t n_plan);
-    void    fill(const shm_bite * plan, int32_t n_plan);
-    void    undo(const shm_bite * plan, int32_t n_plan);
-    void    sample(const shm_bite * plan, int32_t n_plan);
-    void    choose(draw & draw);
-    void    deliver(draw & draw);
-    void    append_piece(const row & row, llama_token token);
-    int32_t finish_of(row & row, llama_token token, shm_row_event & event);
+    void place(const shm_row_params & params);
+    void check(const shm_bite * plan, int32_t n_plan);
+    void fill(const shm_bite * plan, int32_t n_plan);
+    void undo(const shm_bite * plan, int32_t n_plan);
+    void advance(const shm_bite * plan, int32_t n_plan);
+    void sample(const shm_bite * plan, int32_t n_plan);
+    void collect_scores(const shm_bite & bite, int32_t first_output);
+    void choose(draw & draw);
+    void deliver(draw & draw);
+
+    float * logits_of(int32_t output);
+    size_t  reserve_logprobs(int32_t n_top);
+
+    const std::vector<llama_token> & ends();
 
     llama_context *                   ctx;
+    int32_t                           n_outputs;
     const llama_vocab *               vocab;
     llama_memory_t                    memory;
     std::vector<std::unique_ptr<row>> rows;
     step_batch                        batch;
-    std::vector<int32_t>              order;    // indexes into the plan, by sequence id
-    std::vector<int32_t>              outputs;  // batch index of each bite's last token, -1 where it samples nothing
+    std::vector<int32_t>              order;   // indexes into the plan, by sequence id
+    std::vector<int32_t>              starts;  // batch index of each bite's first token
     std::vector<draw>                 draws;
+    std::vector<score>                scores;
     std::vector<shm_row_event>        events;
+    std::vector<shm_row_score>        scored;
+    std::vector<shm_logprob>          logprobs;
+    std::vector<llama_token>          eogs;  // see ends()
     std::string                       text;
-    std::string                       piece;
     shm::pool                         pool;
 };
 
@@ -137,6 +143,7 @@ void shm_stepper::place(const shm_row_params & params) {
 
 void shm_stepper::check(const shm_bite * plan, int32_t n_plan) {
     int64_t n_tokens = 0;
+    int64_t n_logits = 0;
     for (int32_t i = 0; i < n_plan; i++) {
         const row & row = at(plan[i].row);
         require(plan[i].n_tokens > 0 && plan[i].n_tokens <= row.n_waiting(), "plan: a row has fewer tokens waiting");
@@ -144,7 +151,9 @@ void shm_stepper::check(const shm_bite * plan, int32_t n_plan) {
             require(plan[j].row != plan[i].row, "plan: a row is in it twice");
         }
         n_tokens += plan[i].n_tokens;
+        n_logits += row.n_prompt_logprobs >= 0 && row.n_past < row.n_prompt ? plan[i].n_tokens : 1;
     }
+    require(n_logits <= n_outputs, "plan: more rows of logits than n_outputs");
     require(n_plan > 0, "plan: empty");
     require(n_tokens <= static_cast<int64_t>(llama_n_batch(ctx)), "plan: more tokens than n_batch");
 }
@@ -157,17 +166,15 @@ void shm_stepper::fill(const shm_bite * plan, int32_t n_plan) {
     }
     std::sort(order.begin(), order.end(),
               [&](int32_t a, int32_t b) { return rows[plan[a].row]->seq_id < rows[plan[b].row]->seq_id; });
-    outputs.assign(n_plan, -1);
+    starts.resize(n_plan);
     batch.clear();
     for (const int32_t i : order) {
-        const row & row  = *rows[plan[i].row];
-        const bool  last = plan[i].n_tokens == row.n_waiting();
-        for (int32_t k = 0; k < plan[i].n_tokens; k++) {
-            const int32_t pos = row.n_past + k;
-            batch.add(row.tokens[pos], pos, row.seq_id, last && k == plan[i].n_tokens - 1);
-        }
-        if (last) {
-            outputs[i] = batch.size() - 1;
+        const row &   row  = *rows[plan[i].row];
+        const int32_t last = static_cast<int32_t>(row.tokens.size()) - 1;
+        starts[i]          = batch.size();
+        for (int32_t pos = row.n_past; pos < row.n_past + plan[i].n_tokens; pos++) {
+            const bool samples = pos == last && !row.ends_with_prompt();
+            batch.add(row.tokens[pos], pos, row.seq_id, samples || row.scores(pos));
         }
     }
 }
@@ -180,31 +187,30 @@ void shm_stepper::undo(const shm_bite * plan, int32_t n_plan) {
     }
 }
 
-void shm_stepper::append_piece(const row & row, llama_token token) {
-    const bool special = row.sampler->is_preserved(token);
-    piece.resize(64);
-    int32_t n = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, special);
-    if (n < 0) {
-        piece.resize(static_cast<size_t>(-n));
-        n = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, special);
+float * shm_stepper::logits_of(int32_t output) {
+    float * logits = llama_get_logits_ith(ctx, output);
+    if (logits == nullptr) {
+        throw std::runtime_error("llama.cpp has no logits for a row");
     }
-    piece.resize(static_cast<size_t>(std::max(n, 0)));
+    return logits;
 }
 
-// Puts the token's text out and says whether the row ends with it.
-int32_t shm_stepper::finish_of(row & row, llama_token token, shm_row_event & event) {
-    if (llama_vocab_is_eog(vocab, token)) {
-        return SHM_FINISH_EOG;
+// Found out once, by the first row that has to know: it takes a pass over the vocabulary.
+const std::vector<llama_token> & shm_stepper::ends() {
+    const int32_t n_vocab = eogs.empty() ? llama_vocab_n_tokens(vocab) : 0;
+    for (llama_token token = 0; token < n_vocab; token++) {
+        if (llama_vocab_is_eog(vocab, token)) {
+            eogs.push_back(token);
+        }
     }
-    append_piece(row, token);
-    event.stop = row.text.add(piece, text);
-    if (event.stop >= 0) {
-        return SHM_FINISH_STOP;
-    }
-    if (row.max_tokens >= 0 && row.n_generated() >= row.max_tokens) {
-        return SHM_FINISH_LIMIT;
-    }
-    return static_cast<int32_t>(row.tokens.size()) >= row.n_ctx ? SHM_FINISH_CONTEXT : SHM_FINISH_NONE;
+    return eogs;
+}
+
+// Where the log-probabilities of a token go, with n_top others beside it; -1: nowhere.
+size_t shm_stepper::reserve_logprobs(int32_t n_top) {
+    const size_t at = logprobs.size();
+    logprobs.resize(at + static_cast<size_t>(n_top + 1));
+    return at;
 }
 
 // Thread: any of the pool's; touches nothing but the row and its logits. A fault in here (a grammar that cannot go on,
@@ -213,9 +219,12 @@ void shm_stepper::choose(draw & draw) {
     static thread_local std::vector<llama_token_data> scratch;
     const shm::abort_guard                            guard;
     try {
-        shm_sampler & sampler = *rows[draw.row]->sampler;
-        draw.token            = sampler.sample(draw.logits, scratch);
-        sampler.accept(draw.token);
+        row & row  = *rows[draw.row];
+        draw.token = row.choose(draw.logits, scratch);
+        if (row.n_logprobs >= 0) {
+            shm::write_logprobs(draw.logits, llama_vocab_n_tokens(vocab), draw.token, row.n_logprobs,
+                                &logprobs[draw.logprobs]);
+        }
     } catch (const std::exception & error) {
         draw.error = error.what();
     }
@@ -228,33 +237,74 @@ void shm_stepper::deliver(draw & draw) {
     event.stop        = -1;
     event.token       = draw.token;
     event.text_offset = static_cast<uint32_t>(text.size());
-    if (draw.error.empty()) {
-        row.tokens.push_back(draw.token);
-        event.finish = finish_of(row, draw.token, event);
-        if (event.finish != SHM_FINISH_NONE && event.finish != SHM_FINISH_STOP) {
-            row.text.flush(text);
-        }
-    } else {
+    if (!draw.error.empty()) {
         event.finish = SHM_FINISH_ERROR;
         text += draw.error;
+    } else if (draw.logits == nullptr) {
+        event.finish = SHM_FINISH_LIMIT;
+    } else {
+        row.take(draw.token, vocab, text, event);
+        event.logprob_offset = static_cast<uint32_t>(draw.logprobs);
+        event.n_logprobs     = static_cast<uint32_t>(row.n_logprobs + 1);
     }
     event.n_generated = row.n_generated();
     event.text_size   = static_cast<uint32_t>(text.size()) - event.text_offset;
     events.push_back(event);
 }
 
-void shm_stepper::sample(const shm_bite * plan, int32_t n_plan) {
-    draws.clear();
-    for (int32_t i = 0; i < n_plan; i++) {
-        if (outputs[i] >= 0) {
-            const float * logits = llama_get_logits_ith(ctx, outputs[i]);
-            if (logits == nullptr) {
-                throw std::runtime_error("llama.cpp has no logits for a row");
-            }
-            draws.push_back({plan[i].row, logits, LLAMA_TOKEN_NULL, {}});
+// The tokens of a prompt that the logits of this bite tell about.
+void shm_stepper::collect_scores(const shm_bite & bite, int32_t first_output) {
+    row & row = *rows[bite.row];
+    if (row.n_prompt_logprobs < 0) {
+        return;
+    }
+    shm_row_score found = {bite.row, row.n_scored + 1, 0, row.n_prompt_logprobs,
+                           static_cast<uint32_t>(logprobs.size())};
+    for (int32_t k = 0; k < bite.n_tokens; k++) {
+        const int32_t pos = row.n_past - bite.n_tokens + k;
+        if (row.scores(pos)) {
+            scores.push_back(
+                {logits_of(first_output + k), row.tokens[pos + 1], found.n_top, reserve_logprobs(found.n_top)});
+            found.n_tokens++;
         }
     }
-    pool.run(static_cast<int>(draws.size()), [this](int i) { choose(draws[static_cast<size_t>(i)]); });
+    if (found.n_tokens > 0) {
+        row.n_scored += found.n_tokens;
+        scored.push_back(found);
+    }
+}
+
+void shm_stepper::advance(const shm_bite * plan, int32_t n_plan) {
+    for (int32_t i = 0; i < n_plan; i++) {
+        rows[plan[i].row]->n_past += plan[i].n_tokens;
+    }
+}
+
+void shm_stepper::sample(const shm_bite * plan, int32_t n_plan) {
+    draws.clear();
+    scores.clear();
+    scored.clear();
+    logprobs.clear();
+    for (int32_t i = 0; i < n_plan; i++) {
+        collect_scores(plan[i], starts[i]);
+        const row & row = *rows[plan[i].row];
+        if (row.n_waiting() > 0) {
+            continue;
+        }
+        float * logits = row.ends_with_prompt() ? nullptr : logits_of(starts[i] + plan[i].n_tokens - 1);
+        draws.push_back({plan[i].row, logits, reserve_logprobs(row.n_logprobs), LLAMA_TOKEN_NULL, {}});
+    }
+    const auto n_draws  = static_cast<int>(draws.size());
+    const auto n_scores = static_cast<int>(scores.size());
+    pool.run(n_draws + n_scores, [&](int i) {
+        if (i >= n_draws) {
+            const score & score = scores[static_cast<size_t>(i - n_draws)];
+            shm::write_logprobs(score.logits, llama_vocab_n_tokens(vocab), score.token, score.n_top,
+                                &logprobs[score.logprobs]);
+        } else if (draws[static_cast<size_t>(i)].logits != nullptr) {
+            choose(draws[static_cast<size_t>(i)]);
+        }
+    });
     events.clear();
     text.clear();
     for (auto & draw : draws) {
@@ -262,10 +312,11 @@ void shm_stepper::sample(const shm_bite * plan, int32_t n_plan) {
     }
 }
 
-shm_stepper * shm_stepper_new(llama_context * ctx, int32_t n_rows) {
+shm_stepper * shm_stepper_new(llama_context * ctx, int32_t n_rows, int32_t n_outputs) {
     return shm::guarded<shm_stepper *>(nullptr, [&] {
         require(n_rows > 0 && n_rows <= 256, "n_rows: must be between 1 and 256");
-        return new shm_stepper(ctx, n_rows);
+        require(n_outputs >= n_rows, "n_outputs: less than n_rows");
+        return new shm_stepper(ctx, n_rows, n_outputs);
     });
 }
 
@@ -293,11 +344,22 @@ int shm_row_open(shm_stepper * stepper, int32_t index, const shm_row_params * pa
             words.emplace_back(stops, static_cast<size_t>(stop_sizes[i]));
             stops += stop_sizes[i];
         }
+        require(params->n_prompt_logprobs < 0 || params->n_past == 0,
+                "n_past: a prompt that is scored shares no cells");
+        require(params->n_logprobs < n_vocab && params->n_prompt_logprobs < n_vocab,
+                "n_logprobs: more than the vocabulary has");
+        for (int32_t i = 0; i < params->n_stop_tokens; i++) {
+            const llama_token token = params->stop_tokens[i];
+            require(token >= 0 && token < n_vocab, "stop_tokens: a token is not in the vocabulary");
+        }
         owned->prime(tokens, static_cast<size_t>(n_tokens));
         stepper->place(*params);
-        stepper->rows[index].reset(new row{params->seq_id, params->max_tokens, params->n_ctx, n_tokens, params->n_past,
-                                           std::vector<llama_token>(tokens, tokens + n_tokens), std::move(owned),
-                                           shm::output_text(std::move(words))});
+        auto opened = std::make_unique<row>(*params, std::vector<llama_token>(tokens, tokens + n_tokens),
+                                            std::move(owned), std::move(words));
+        if (params->min_tokens > 0) {
+            opened->bar(stepper->ends());
+        }
+        stepper->rows[index] = std::move(opened);
         return 0;
     });
 }
@@ -330,6 +392,35 @@ int32_t shm_row_rewind(shm_stepper * stepper, int32_t index) {
     });
 }
 
+int shm_row_advance(shm_stepper * stepper, int32_t index, int32_t n_past) {
+    return shm::guarded<int>(SHM_FAULT, [&] {
+        row & row = stepper->at(index);
+        require(n_past >= row.n_past && n_past < static_cast<int32_t>(row.tokens.size()),
+                "n_past: goes back, or leaves no token to feed");
+        const llama_pos last = llama_memory_seq_pos_max(stepper->memory, row.seq_id);
+        require(last == n_past - 1, "n_past: the cells of the sequence do not reach there");
+        row.n_past = n_past;
+        return 0;
+    });
+}
+
+int shm_row_shift(shm_stepper * stepper, int32_t index, int32_t n_keep, int32_t n_discard, bool move) {
+    return shm::guarded<int>(SHM_FAULT, [&] {
+        row & row = stepper->at(index);
+        require(n_keep >= 0 && n_discard > 0 && n_keep + n_discard < row.n_past, "n_keep: leaves nothing to shift");
+        require(llama_memory_can_shift(stepper->memory), "the memory of this model cannot shift");
+        const int32_t end = n_keep + n_discard;
+        llama_memory_seq_rm(stepper->memory, row.seq_id, n_keep, move ? end : -1);
+        if (move) {
+            llama_memory_seq_add(stepper->memory, row.seq_id, end, -1, -n_discard);
+        }
+        row.n_past = move ? row.n_past - n_discard : n_keep;
+        row.n_prompt -= n_discard;
+        row.tokens.erase(row.tokens.begin() + n_keep, row.tokens.begin() + end);
+        return 0;
+    });
+}
+
 int32_t shm_step(shm_stepper * stepper, const shm_bite * plan, int32_t n_plan, shm_step_result * result) {
     return shm::guarded<int32_t>(SHM_FAULT, [&]() -> int32_t {
         *result = {};
@@ -349,16 +440,18 @@ int32_t shm_step(shm_stepper * stepper, const shm_bite * plan, int32_t n_plan, s
         }
         llama_synchronize(stepper->ctx);
         const int64_t t_decoded = llama_time_us();
-        for (int32_t i = 0; i < n_plan; i++) {
-            stepper->rows[plan[i].row]->n_past += plan[i].n_tokens;
-        }
+        stepper->advance(plan, n_plan);
         stepper->sample(plan, n_plan);
-        result->events    = stepper->events.data();
-        result->n_events  = static_cast<int32_t>(stepper->events.size());
-        result->text      = stepper->text.data();
-        result->n_text    = stepper->text.size();
-        result->decode_us = t_decoded - t_start;
-        result->sample_us = llama_time_us() - t_decoded;
+        result->events     = stepper->events.data();
+        result->n_events   = static_cast<int32_t>(stepper->events.size());
+        result->text       = stepper->text.data();
+        result->n_text     = stepper->text.size();
+        result->scores     = stepper->scored.data();
+        result->n_scores   = static_cast<int32_t>(stepper->scored.size());
+        result->logprobs   = stepper->logprobs.data();
+        result->n_logprobs = stepper->logprobs.size();
+        result->decode_us  = t_decoded - t_start;
+        result->sample_us  = llama_time_us() - t_decoded;
         return SHM_STEP_OK;
     });
 }

@@ -91,12 +91,12 @@ size_t partial_stop(std::string_view text, std::string_view stop) {
 
 }  // namespace
 
-int output_text::add(std::string_view piece, std::string & out) {
+int output_text::add(std::string_view piece, std::string & out, bool may_stop) {
     held_ += piece;
     int    found = -1;
     size_t end   = std::string::npos;
     size_t hold  = 0;
-    for (size_t i = 0; i < stops_.size(); i++) {
+    for (size_t i = 0; may_stop && i < stops_.size(); i++) {
         const size_t at = held_.find(stops_[i]);
         if (at < end) {
             end   = at;

@@ -14,7 +14,8 @@ class output_text {
 
     // Takes a token's bytes and appends to `out` what may be shown. Returns the index of the stop string that is now
     // complete (the text from it on is dropped), else -1. Text that may turn into a stop string is held back.
-    int add(std::string_view piece, std::string & out);
+    // Without `may_stop` nothing is looked for.
+    int add(std::string_view piece, std::string & out, bool may_stop = true);
 
     // Appends what was held back; bytes of an unfinished character are dropped.
     void flush(std::string & out);

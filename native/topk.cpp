@@ -4,12 +4,7 @@
 #include <cmath>
 #include <functional>
 
-// The row is read once, at memory speed: that loop is compiled for several instruction sets and chosen when loaded.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
-#define SHM_MULTIVERSION __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define SHM_MULTIVERSION
-#endif
+#include "simd.hpp"
 
 namespace shm {
 
@@ -19,7 +14,7 @@ constexpr int32_t lanes     = 16;
 constexpr int32_t min_block = lanes;
 constexpr int32_t max_block = 16 * lanes;
 
-// The highest of each `block` logits; a NaN counts as lower than any number.
+// The row is read once, at memory speed. The highest of each `block` logits; a NaN counts as lower than any number.
 SHM_MULTIVERSION void block_maxima(const float * logits, int32_t n_blocks, int32_t block, float * maxima) {
     for (int32_t b = 0; b < n_blocks; b++) {
         const float * row = logits + static_cast<size_t>(b) * block;

@@ -7,15 +7,23 @@ ShimmyError
 ├── ConfigError                 a flag or an environment variable that cannot work
 ├── LlamaError                  llama.cpp said no
 │   ├── ModelLoadError          a GGUF that cannot be loaded
+│   │   └── GgufError           its header says so: llama.cpp is not asked
 │   ├── BackendError            no usable backend or device
 │   ├── DecodeError             a decode that failed
 │   ├── NativeAbortError        a GGML_ASSERT or GGML_ABORT that was caught
 │   └── ClosedError             a handle was used after close()
+├── PullError                   a model could not be fetched or removed
 ├── LoadCancelledError          a load was given up on request
 ├── EngineDeadError             the worker behind the engine ended
 ├── EngineClosedError           the engine was closed by its owner
 ├── EngineLoadingError          the model is not loaded yet
-└── OverloadedError             the queue is full
+├── DeadlineError               a request waited until its deadline
+├── UnsupportedError            what was asked for is not switched on
+├── SlowReaderError             nobody reads the answer
+├── OverloadedError             the queue is full
+├── UnreachableError            another server does not answer, or broke off
+├── UnauthorizedError           another server does not take our key
+└── RemoteError                 another server failed in a way that has no name here
 """
 
 from __future__ import annotations
@@ -63,18 +71,26 @@ class ContextLengthError(InvalidRequestError):
 
 
 class ModelNotFoundError(InvalidRequestError):
-    """No model of that name; `available` lists the names there are."""
+    """No model of that name; `available` lists the names there are, `closest` the likeliest."""
 
     code = "model_not_found"
 
-    def __init__(self, name: str, available: list[str]) -> None:
-        """Build the message from the name and the alternatives."""
+    # A list longer than this is left to GET /v1/models.
+    N_LISTED = 50
+
+    def __init__(self, name: str, available: list[str], closest: list[str] | None = None) -> None:
+        """Build the message from the name, the names that are most like it, and all there are."""
+        meant = f" Did you mean {' or '.join(map(repr, closest))}?" if closest else ""
+        more = len(available) - self.N_LISTED
+        rest = f" and {more} more" if more > 0 else ""
         super().__init__(
-            f"Model '{name}' not found. Available models: {available}",
+            f"Model '{name}' not found.{meant} "
+            f"Available models: {available[: self.N_LISTED]}{rest}",
             param="model",
         )
         self.name = name
         self.available = available
+        self.closest = closest or []
 
 
 class ConfigError(ShimmyError):
@@ -105,6 +121,12 @@ class ModelLoadError(LlamaError):
     code = "model_load_failed"
 
 
+class GgufError(ModelLoadError):
+    """A file that is no GGUF, is damaged, or would make llama.cpp abort; `message` says which."""
+
+    code = "bad_gguf"
+
+
 class BackendError(LlamaError):
     """No usable backend or device."""
 
@@ -127,6 +149,12 @@ class ClosedError(LlamaError):
     """A native handle was used after it was closed."""
 
     code = "handle_closed"
+
+
+class PullError(ShimmyError):
+    """A model could not be fetched or removed: no room, a name that is not safe, content that is wrong."""
+
+    code = "pull_failed"
 
 
 class LoadCancelledError(ShimmyError):
@@ -153,6 +181,24 @@ class EngineLoadingError(ShimmyError):
     code = "model_loading"
 
 
+class UnsupportedError(ShimmyError):
+    """What was asked for was not switched on; the message names the flag."""
+
+    code = "not_supported"
+
+
+class SlowReaderError(ShimmyError):
+    """Too much of an answer waits to be read: the request was cancelled."""
+
+    code = "slow_reader"
+
+
+class DeadlineError(ShimmyError):
+    """The request still waited for a slot when its `timeout` was over."""
+
+    code = "deadline_exceeded"
+
+
 class OverloadedError(ShimmyError):
     """Too many requests wait; `retry_after` is in seconds."""
 
@@ -162,3 +208,26 @@ class OverloadedError(ShimmyError):
         """Keep `message` and when to try again."""
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class UnreachableError(ShimmyError):
+    """There is no server at the address, it says nothing, or the connection broke."""
+
+    code = "unreachable"
+
+
+class UnauthorizedError(ShimmyError):
+    """A server that was asked wants another API key."""
+
+    code = "unauthorized"
+
+
+class RemoteError(ShimmyError):
+    """A server that was asked answered with an error of its own; `status` is HTTP's."""
+
+    code = "remote_error"
+
+    def __init__(self, message: str, *, status: int) -> None:
+        """Keep both."""
+        super().__init__(message)
+        self.status = status

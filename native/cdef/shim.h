@@ -80,8 +80,9 @@ struct llama_sampler *shm_smpl_clone(const struct llama_sampler *);
 struct llama_adapter_lora *shm_lora_load(struct llama_model *, const char *);
 int shm_set_loras(struct llama_context *, struct llama_adapter_lora **, size_t, const float *);
 
-ggml_backend_reg_t shm_backend_load(const char *);
-int shm_backend_load_dir(const char *);
+ggml_backend_reg_t shm_backend_load(const char *, char **);
+int shm_backend_score(const char *);
+char *shm_backend_trial(ggml_backend_reg_t);
 int shm_rpc_add_server(const char *);
 char *shm_backend_features(ggml_backend_reg_t);
 char *shm_backend_file(ggml_backend_reg_t);

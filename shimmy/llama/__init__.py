@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shimmy.llama.backend import Backend, BackendModule, Device, DeviceCaps, DeviceType
+from shimmy.llama.backend import Backend, Device, DeviceCaps, DeviceType
 from shimmy.llama.batch import Batch
 from shimmy.llama.context import BufferUse, Context, DecodeStatus, Perf
 from shimmy.llama.context_params import (
@@ -15,6 +15,7 @@ from shimmy.llama.context_params import (
 )
 from shimmy.llama.handle import Handle
 from shimmy.llama.load_control import LoadControl
+from shimmy.llama.loader import BackendModule
 from shimmy.llama.log import LogLevel, LogLine, LogPump
 from shimmy.llama.lora import Lora
 from shimmy.llama.memory import Memory

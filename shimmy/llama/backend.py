@@ -1,11 +1,13 @@
-"""ggml's backends and devices: the one start-up, what was loaded, what was not and why."""
+"""ggml's backends and devices: the one start-up, what was loaded, what was not and why.
+
+A library is tried in a process of its own before this one loads it for the first time on a machine (`trial`).
+"""
 
 from __future__ import annotations
 
-import ctypes
 import json
-import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +17,6 @@ from shimmy.llama import _checks
 from shimmy.llama._ffi import (
     LIB_DIR,
     CData,
-    check,
     ffi,
     lib,
     log_mark,
@@ -24,10 +25,12 @@ from shimmy.llama._ffi import (
     take_text,
     text,
 )
+from shimmy.llama.loader import BackendModule, Loader
+from shimmy.llama.verdicts import Verdicts
 
 # ggml does not lock its registry; this also guards the start-up below
 _lock = threading.RLock()
-_module_dirs: list[Path] = []
+_loader = Loader()
 
 
 class DeviceType(StrEnum):
@@ -53,7 +56,10 @@ class DeviceCaps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One device as ggml describes it; memory in bytes, as of the call that returned it."""
+    """One device as ggml describes it; memory in bytes, as of the call that returned it.
+
+    `problem` says why it must not be used, although it is there: it failed its trial.
+    """
 
     name: str
     description: str
@@ -64,6 +70,7 @@ class Device:
     memory_total: int
     device_id: str | None
     caps: DeviceCaps
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,16 +83,6 @@ class Backend:
     features: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackendModule:
-    """One backend library that was built; `reason` says why it is not in use, None if it is."""
-
-    name: str
-    file: Path
-    loaded: bool
-    reason: str | None
-
-
 _TYPES = {
     lib.GGML_BACKEND_DEVICE_TYPE_CPU: DeviceType.CPU,
     lib.GGML_BACKEND_DEVICE_TYPE_GPU: DeviceType.GPU,
@@ -95,14 +92,27 @@ _TYPES = {
 }
 
 
-def init() -> None:
+def init(*, retry: bool = False, recheck: bool = False) -> None:
     """Load the backends that lie beside the extension; any thread, only the first call works.
+
+    With `retry`, those that failed their trial before are tried again; with `recheck`, all.
 
     Raises `BackendError` when that leaves no device to compute on.
     """
     with _lock:
-        if not _module_dirs:
-            _load_all(LIB_DIR)
+        if not _loader.directories:
+            if recheck:
+                Verdicts().forget()
+            _load_all(LIB_DIR, retry=retry)
+
+
+def init_only(files: Sequence[Path]) -> None:
+    """Load these libraries instead of looking for any, and without a trial: for the process of one."""
+    with _lock:
+        _loader.directories.append(LIB_DIR)
+        for file in files:
+            lib.shm_backend_load(_checks.nul_free("file", str(file)), ffi.NULL)
+        lib.llama_backend_init()
 
 
 def load_dir(directory: str | Path) -> tuple[Backend, ...]:
@@ -110,7 +120,7 @@ def load_dir(directory: str | Path) -> tuple[Backend, ...]:
     with _lock:
         init()
         before = {backend.name for backend in backends()}
-        _load_all(Path(directory))
+        _load_all(Path(directory), retry=False)
         return tuple(backend for backend in backends() if backend.name not in before)
 
 
@@ -119,7 +129,7 @@ def load_module(file: str | Path) -> Backend:
     with _lock:
         init()
         mark = log_mark()
-        reg = lib.shm_backend_load(_checks.nul_free("file", str(file)))
+        reg = lib.shm_backend_load(_checks.nul_free("file", str(file)), ffi.NULL)
         if reg == ffi.NULL:
             raise_fault("could not load the backend", mark=mark, error=BackendError)
         return _backend(reg)
@@ -159,20 +169,26 @@ def modules() -> tuple[BackendModule, ...]:
     Diagnosing those that are not in use loads them for a moment: call it for reports, not often.
     """
     with _lock:
-        used = {backend.file.resolve() for backend in backends() if backend.file is not None}
-        files = sorted(file for directory in _module_dirs for file in _module_files(directory))
-        found = []
-        for file in files:
-            loaded = file.resolve() in used
-            found.append(
-                BackendModule(
-                    name=file.stem.removeprefix("lib").removeprefix("ggml-"),
-                    file=file,
-                    loaded=loaded,
-                    reason=None if loaded else _why_not(file),
-                )
-            )
-        return tuple(found)
+        init()
+        return _loader.modules()
+
+
+def no_flash_attn(backend_name: str) -> str | None:
+    """Return why flash attention must not be used on a backend's devices, None if it may."""
+    with _lock:
+        init()
+        return _loader.no_flash_attn(backend_name)
+
+
+def registered(name: str) -> CData:
+    """Return the native backend of that name, for this package."""
+    with _lock:
+        init()
+        for i in range(lib.ggml_backend_reg_count()):
+            reg = lib.ggml_backend_reg_get(i)
+            if text(lib.ggml_backend_reg_name(reg)) == name:
+                return reg
+    raise BackendError(f"there is no backend '{name}'")
 
 
 def version() -> str:
@@ -215,23 +231,17 @@ def buffer_types() -> dict[str, CData]:
         return found
 
 
-def _load_all(directory: Path) -> None:
-    mark = log_mark()
-    _module_dirs.append(directory)
-    # A missing directory is no error to ggml: a build without modules has its backends linked in.
-    check(
-        lib.shm_backend_load_dir(_checks.nul_free("directory", str(directory))),
-        f"loading the backends in {directory}",
-        mark=mark,
-    )
-    lib.llama_backend_init()
+def _load_all(directory: Path, *, retry: bool) -> None:
+    _loader.load(directory, retry=retry)
     if lib.ggml_backend_dev_count() == 0:
-        _module_dirs.remove(directory)
+        _loader.directories.remove(directory)
         there = sorted(file.name for file in directory.glob("*")) if directory.is_dir() else []
         raise BackendError(
             f"no backend could be loaded from {directory}, which holds: "
-            f"{', '.join(there) or 'nothing'}; reinstall shimmy"
+            f"{', '.join(there) or 'nothing'}; reinstall shimmy",
+            log=_loader.refusals(),
         )
+    lib.llama_backend_init()
     if lib.llama_max_parallel_sequences() != _checks.MAX_SEQ:
         raise BackendError(f"llama.cpp's LLAMA_MAX_SEQ is not {_checks.MAX_SEQ}")
 
@@ -239,8 +249,9 @@ def _load_all(directory: Path) -> None:
 def _device(pointer: CData) -> Device:
     props = ffi.new("struct ggml_backend_dev_props *")
     lib.ggml_backend_dev_get_props(pointer, props)
+    name = text(props.name)
     return Device(
-        name=text(props.name),
+        name=name,
         description=text(props.description),
         type=_TYPES[props.type],
         backend=text(lib.ggml_backend_reg_name(lib.ggml_backend_dev_backend_reg(pointer))),
@@ -255,6 +266,7 @@ def _device(pointer: CData) -> Device:
             events=bool(props.caps.events),
             mmap_support=bool(props.caps.mmap_support),
         ),
+        problem=_loader.fault_of(name),
     )
 
 
@@ -269,31 +281,3 @@ def _backend(reg: CData) -> Backend:
         devices=tuple(text(lib.ggml_backend_dev_name(pointer)) for pointer in pointers),
         features=json.loads(take_text(lib.shm_backend_features(reg), "reading the features")),
     )
-
-
-def _module_files(directory: Path) -> list[Path]:
-    core = {"libggml-base", "ggml-base"}
-    pattern = "ggml-*.dll" if sys.platform == "win32" else "libggml-*.*"
-    return [
-        file
-        for file in directory.glob(pattern)
-        if file.suffix in {".so", ".dll", ".dylib"} and file.stem not in core
-    ]
-
-
-def _why_not(file: Path) -> str:
-    """Return why ggml left a module out; its own loader is silent in release builds."""
-    try:
-        module = ctypes.CDLL(str(file))
-    except OSError as error:  # the dynamic loader's words: which driver library is missing
-        return str(error)
-    score = getattr(module, "ggml_backend_score", None)
-    if score is not None and score() == 0:
-        return "this CPU lacks instructions that the module was built for"
-    start = getattr(module, "ggml_backend_init", None)
-    if start is None:
-        return "not a backend module: it has no ggml_backend_init"
-    start.restype = ctypes.c_void_p
-    if start() is None:
-        return "its driver was found, but refused to start"
-    return "another variant of this backend suits the machine better"

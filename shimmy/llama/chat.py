@@ -14,12 +14,18 @@ if TYPE_CHECKING:
 
 
 class TemplateInfo(msgspec.Struct, frozen=True):
-    """What a template is and can; `explicit` is False when a built-in ChatML stands in for it."""
+    """What a template is and can; `explicit` is False when a built-in ChatML stands in for it.
+
+    `tools`: it shows tools to the model and takes calls. `control` are the texts that the
+    vocabulary turns into control tokens wherever special tokens are read.
+    """
 
     source: str
     explicit: bool
     enable_thinking: bool
+    tools: bool
     caps: dict[str, bool]
+    control: list[str]
 
 
 class Rendered(msgspec.Struct, frozen=True):
@@ -39,7 +45,9 @@ class ChatTemplate(Handle):
     """A parsed template. Immutable: any thread may render with it."""
 
     def __init__(self, model: Model, source: str | None = None) -> None:
-        """Parse the model's own template, or `source` (Jinja, or a name llama.cpp knows).
+        """Parse the model's own template, or `source` (Jinja, or one of `built_in_templates`).
+
+        What llama.cpp must find out about it is found out here, once.
 
         Raises:
             LlamaError: the template does not parse.
@@ -63,6 +71,12 @@ class ChatTemplate(Handle):
         """
         reply = lib.shm_chat_apply(self.ptr, conversation, len(conversation))
         return _rendered.decode(take_text(reply, "rendering the conversation"))
+
+
+def built_in_templates() -> list[str]:
+    """Return the names of the templates that llama.cpp has of its own."""
+    text = take_text(lib.shm_chat_names(), "listing the chat templates")
+    return msgspec.json.decode(text, type=list[str])
 
 
 class CallPiece(msgspec.Struct, frozen=True):

@@ -93,7 +93,7 @@ class Context(Handle):
 
         self._flag = flag
         self._broken: str | None = None
-        self._n_vocab = model.vocab.n_tokens
+        self.n_vocab = model.vocab.n_tokens
         self._loras: dict[Lora, float] = {}
         self.n_ctx = int(lib.llama_n_ctx(ptr))
         self.n_ctx_seq = int(lib.llama_n_ctx_seq(ptr))
@@ -103,7 +103,7 @@ class Context(Handle):
         self.n_rs_seq = int(lib.llama_n_rs_seq(ptr))
         self.kv_unified = bool(struct.kv_unified)
         self._causal = _is_causal(model, self.params)
-        self._has_memory = lib.llama_get_memory(ptr) != ffi.NULL
+        self.has_memory = lib.llama_get_memory(ptr) != ffi.NULL
         parents = [model] if self.params.ctx_other is None else [model, self.params.ctx_other]
         super().__init__(ptr, free, *parents)
 
@@ -125,7 +125,7 @@ class Context(Handle):
         `NativeAbortError` when the evaluation failed: make a new context then.
         """
         # a model without memory is an encoder, to which llama.cpp passes the batch on
-        self._check_batch(batch, one_pass=not self._causal or not self._has_memory)
+        self._check_batch(batch, one_pass=not self._causal or not self.has_memory)
         return self._evaluate(lib.shm_decode, batch)
 
     def encode(self, batch: Batch) -> DecodeStatus:
@@ -140,7 +140,7 @@ class Context(Handle):
         """
         _checks.integer("index", index, -_checks.INT32_MAX, _checks.INT32_MAX)
         row = lib.llama_get_logits_ith(self.ptr, index)
-        return _floats(row, self._n_vocab, "logits", index, copy=copy)
+        return _floats(row, self.n_vocab, "logits", index, copy=copy)
 
     def embeddings(self, index: int = -1, *, copy: bool = True) -> NDArray[np.float32]:
         """Return the embedding at a batch index; for contexts with `embeddings`, not pooled."""
@@ -255,9 +255,9 @@ class Context(Handle):
                 param="n_tokens",
             )
         largest = int(batch.tokens.max())
-        if largest >= self._n_vocab:
+        if largest >= self.n_vocab:
             raise InvalidRequestError(
-                f"token {largest} is outside the vocabulary of {self._n_vocab}", param="token"
+                f"token {largest} is outside the vocabulary of {self.n_vocab}", param="token"
             )
 
     def _evaluate(self, evaluate: object, batch: Batch) -> DecodeStatus:

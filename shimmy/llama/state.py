@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from enum import IntFlag
@@ -15,8 +16,9 @@ from shimmy.llama import _checks
 from shimmy.llama._ffi import errors_since, ffi, lib, log_mark, raise_fault
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from shimmy.llama.context import Context
 
@@ -54,18 +56,7 @@ class State:
 
     def save(self, seq_id: int | None = None, flags: StateFlags = StateFlags.NONE) -> bytearray:
         """Return the state as bytes."""
-        size = self._native_size(seq_id, flags)
-        saved = bytearray(_HEADER.size + size)
-        mark = log_mark()
-        with ffi.from_buffer("uint8_t[]", saved, require_writable=True) as target:
-            body = target + _HEADER.size
-            n = lib.shm_state_get(self._context.ptr, body, size, self._seq(seq_id), flags)
-        if n == 0:
-            _fail("could not save the state", mark)
-        del saved[_HEADER.size + n :]
-        checksum = zlib.crc32(memoryview(saved)[_HEADER.size :])
-        _HEADER.pack_into(saved, 0, _MAGIC, self._fingerprint(), checksum)
-        return saved
+        return self.seal(self.copy_out(seq_id, flags))
 
     def restore(
         self,
@@ -78,44 +69,61 @@ class State:
         Raises `LlamaError` for bytes that are damaged or do not fit. When llama.cpp is the one that
         refuses them, what was to be replaced is empty.
         """
-        seq, ptr = self._seq(seq_id), self._context.ptr
-        self._check(memoryview(saved))
+        self._seq(seq_id)
+        self.copy_in(self.unseal(saved), seq_id, flags)
+
+    def copy_out(
+        self, seq_id: int | None = None, flags: StateFlags = StateFlags.NONE
+    ) -> NDArray[np.uint8]:
+        """Return the bare state, without what tells whether it is whole: `seal` adds that."""
+        size = self._native_size(seq_id, flags)
+        # not a bytearray, which would be zeroed first
+        data = np.empty(size, np.uint8)
         mark = log_mark()
-        with ffi.from_buffer("uint8_t[]", saved) as source:
-            body = source + _HEADER.size
-            n = lib.shm_state_set(ptr, body, len(source) - _HEADER.size, seq, flags)
+        with ffi.from_buffer("uint8_t[]", data, require_writable=True) as target:
+            n = lib.shm_state_get(self._context.ptr, target, size, self._seq(seq_id), flags)
+        if n == 0:
+            _fail("could not save the state", mark)
+        return data[:n]
+
+    def copy_in(
+        self,
+        data: NDArray[np.uint8] | memoryview,
+        seq_id: int | None = None,
+        flags: StateFlags = StateFlags.NONE,
+    ) -> None:
+        """Restore a bare state. The caller vouches for the bytes: damaged ones end the process."""
+        mark = log_mark()
+        with ffi.from_buffer("uint8_t[]", data) as source:
+            n = lib.shm_state_set(self._context.ptr, source, len(source), self._seq(seq_id), flags)
         if n == 0:
             try:
                 _fail("could not restore the state", mark)
             finally:
                 self._forget(seq_id)
 
+    def seal(self, data: NDArray[np.uint8]) -> bytearray:
+        """Put the header before a bare state. Thread: any."""
+        header = _HEADER.pack(_MAGIC, self._fingerprint(), zlib.crc32(data.data))
+        return bytearray(header) + data.data
+
+    def unseal(self, saved: bytes | bytearray | memoryview) -> memoryview:
+        """Return the bare state behind a header; raises `LlamaError`. Thread: any."""
+        view = memoryview(saved)
+        self._check(view)
+        return view[_HEADER.size :]
+
     def save_file(
         self, path: str | os.PathLike[str], tokens: Sequence[int] = (), seq_id: int | None = None
     ) -> None:
         """Write the state and the tokens that led to it; raises OSError where it cannot."""
-        checked = [_checks.integer("tokens", token, 0, _checks.INT32_MAX) for token in tokens]
-        listed = np.array(checked, np.int32).tobytes()
-        saved = self.save(seq_id)
-        with Path(path).open("wb") as file:
-            file.write(_FILE_HEADER.pack(_FILE_MAGIC, len(checked), zlib.crc32(listed)))
-            file.write(listed)
-            file.write(saved)
+        write_file(path, tokens, self.save(seq_id))
 
     def load_file(self, path: str | os.PathLike[str], seq_id: int | None = None) -> list[int]:
         """Restore a file of `save_file` and return its tokens; raises as `restore`, or OSError."""
-        content = memoryview(Path(path).read_bytes())
-        if len(content) < _FILE_HEADER.size:
-            raise LlamaError(f"{path} is no saved state")
-        magic, n_tokens, checksum = _FILE_HEADER.unpack_from(content)
-        end = _FILE_HEADER.size + 4 * n_tokens
-        listed = content[_FILE_HEADER.size : end]
-        if magic != _FILE_MAGIC:
-            raise LlamaError(f"{path} is no saved state")
-        if len(content) < end or zlib.crc32(listed) != checksum:
-            raise LlamaError(f"the state in {path} is damaged")
-        self.restore(content[end:], seq_id)
-        return [int(token) for token in np.frombuffer(listed, np.int32)]
+        tokens, saved = read_file(path)
+        self.restore(saved, seq_id)
+        return tokens
 
     def _native_size(self, seq_id: int | None, flags: StateFlags) -> int:
         mark = log_mark()
@@ -156,6 +164,44 @@ class State:
             self._context.memory.clear()
         else:
             self._context.memory.seq_rm(seq_id)
+
+
+def write_file(
+    path: str | os.PathLike[str], tokens: Sequence[int], saved: bytes | bytearray
+) -> int:
+    """Write what `save` returned, and the tokens that led to it; return the bytes written.
+
+    The file is there whole or not at all. Thread: any.
+    """
+    checked = [_checks.integer("tokens", token, 0, _checks.INT32_MAX) for token in tokens]
+    listed = np.array(checked, np.int32).tobytes()
+    header = _FILE_HEADER.pack(_FILE_MAGIC, len(checked), zlib.crc32(listed))
+    part = Path(f"{os.fspath(path)}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(header)
+            file.write(listed)
+            file.write(saved)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return len(header) + len(listed) + len(saved)
+
+
+def read_file(path: str | os.PathLike[str]) -> tuple[list[int], memoryview]:
+    """Return the tokens and the state in a file; raises `LlamaError` or OSError. Thread: any."""
+    content = memoryview(Path(path).read_bytes())
+    if len(content) < _FILE_HEADER.size:
+        raise LlamaError(f"{path} is no saved state")
+    magic, n_tokens, checksum = _FILE_HEADER.unpack_from(content)
+    end = _FILE_HEADER.size + 4 * n_tokens
+    listed = content[_FILE_HEADER.size : end]
+    if magic != _FILE_MAGIC:
+        raise LlamaError(f"{path} is no saved state")
+    if len(content) < end or zlib.crc32(listed) != checksum:
+        raise LlamaError(f"the state in {path} is damaged")
+    return [int(token) for token in np.frombuffer(listed, np.int32)], content[end:]
 
 
 def _fail(what: str, mark: int) -> NoReturn:

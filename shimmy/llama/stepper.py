@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from shimmy.llama.context import Context
     from shimmy.llama.row_sampler import RowSampler
 
-# struct shm_row_event: row, token, n_generated, finish, stop, text_offset, text_size
-_EVENT = struct.Struct("=iiiiiII")
+# struct shm_row_event: row, token, n_generated, finish, stop, text_offset, text_size, logprob_offset, n_logprobs
+_EVENT = struct.Struct("=iiiiiIIII")
+# struct shm_logprob: token, logprob
+_LOGPROB = struct.Struct("=if")
+
+Logprobs = list[tuple[int, float]]
+"""(token, natural log of its probability by the raw logits): a token's own, then the likeliest."""
 
 
 class Finish(IntEnum):
@@ -33,6 +38,12 @@ class Finish(IntEnum):
     LIMIT = 3
     CONTEXT = 4
     ERROR = 5
+    SHIFT = 6
+    """It goes on, once `shift_row` has made room in its context."""
+    TOKEN = 7
+
+
+_FINISHES = tuple(Finish)
 
 
 class StepCode(IntEnum):
@@ -44,10 +55,22 @@ class StepCode(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RowScores:
+    """Log-probabilities that a row asked for: of its new token, and of its prompt's tokens.
+
+    Those of the prompt come once, with the row's first event, from the second token on.
+    """
+
+    token: Logprobs
+    prompt: list[Logprobs]
+
+
+@dataclass(frozen=True, slots=True)
 class RowEvent:
     """A row that sampled a token. `stop` is the index of the stop string that ended it.
 
-    `text` is whole characters without stop strings; for `Finish.ERROR` it is the message.
+    `text` is whole characters without stop strings; for `Finish.ERROR` it is the message. `token`
+    is None when none was sampled.
     """
 
     row: int
@@ -56,6 +79,7 @@ class RowEvent:
     finish: Finish
     stop: int | None
     text: str
+    scores: RowScores | None = None
 
 
 class Stepper(Handle):
@@ -63,9 +87,12 @@ class Stepper(Handle):
 
     def __init__(self, context: Context, n_rows: int) -> None:
         """Keep `context` alive as long as the rows; `n_rows` is at most 256."""
-        ptr = lib.shm_stepper_new(context.ptr, n_rows)
+        n_outputs = context.params.n_outputs_max or context.n_batch
+        ptr = lib.shm_stepper_new(context.ptr, n_rows, n_outputs)
         if ptr == ffi.NULL:
             raise_fault("making the rows")
+        # Log-probabilities of prompts that are still being fed, by row.
+        self._prompts: dict[int, list[Logprobs]] = {}
         self._plan = ffi.new("struct shm_bite[]", n_rows)
         self._result = ffi.new("struct shm_step_result *")
         super().__init__(ptr, lib.shm_stepper_free, context)
@@ -80,18 +107,28 @@ class Stepper(Handle):
         sampler: RowSampler,
         n_past: int = 0,
         source: int | None = None,
+        shifts: bool = False,
         max_tokens: int | None = None,
+        min_tokens: int = 0,
         stops: Sequence[str] = (),
+        stop_tokens: Sequence[int] = (),
+        logprobs: int | None = None,
+        prompt_logprobs: int | None = None,
     ) -> None:
         """Start a row on `tokens`; the sampler becomes the row's, also on error.
 
         The first `n_past` of them are in the sequence's cells, or are shared from those of
-        `source`; the others wait to be fed.
+        `source`; the others wait to be fed. Where it `shifts`, its context's end is not its own.
+
+        With `max_tokens` 0 it ends when its prompt is fed. Until `min_tokens` neither an end token,
+        nor one of `stop_tokens`, nor a stop string ends it. `logprobs` and `prompt_logprobs` are how
+        many likeliest tokens to tell beside each; a prompt with the latter shares no cells.
 
         Raises:
             InvalidRequestError: a row that is open, a token or sequence id out of range, a prompt
                 that is empty or longer than `n_ctx`.
         """
+        ends = ffi.new("llama_token[]", list(stop_tokens))
         params = ffi.new(
             "struct shm_row_params *",
             {
@@ -100,6 +137,12 @@ class Stepper(Handle):
                 "n_ctx": n_ctx,
                 "source": -1 if source is None else source,
                 "n_past": n_past,
+                "shifts": shifts,
+                "min_tokens": min_tokens,
+                "n_logprobs": -1 if logprobs is None else logprobs,
+                "n_prompt_logprobs": -1 if prompt_logprobs is None else prompt_logprobs,
+                "stop_tokens": ends,
+                "n_stop_tokens": len(stop_tokens),
             },
         )
         words = [stop.encode() for stop in stops]
@@ -125,6 +168,7 @@ class Stepper(Handle):
 
     def close_row(self, row: int) -> None:
         """End a row; the cells of its sequence stay."""
+        self._prompts.pop(row, None)
         check(lib.shm_row_close(self.ptr, row), "ending a row")
 
     def remove_sequence(self, seq_id: int) -> None:
@@ -134,6 +178,18 @@ class Stepper(Handle):
     def rewind_row(self, row: int) -> int:
         """Drop a row's cells and keep its tokens; return how many wait to be fed again."""
         return check(lib.shm_row_rewind(self.ptr, row), "rewinding a row")
+
+    def advance_row(self, row: int, n_past: int) -> None:
+        """Note that the caller has put the first `n_past` tokens into the row's sequence."""
+        check(lib.shm_row_advance(self.ptr, row, n_past), "advancing a row")
+
+    def shift_row(self, row: int, n_keep: int, n_discard: int, *, move: bool) -> None:
+        """Forget `n_discard` tokens after the first `n_keep`.
+
+        With `move` the cells behind them move up, for every sequence that holds them; without,
+        they are dropped and their tokens wait to be fed.
+        """
+        check(lib.shm_row_shift(self.ptr, row, n_keep, n_discard, move), "shifting a row")
 
     def step(self, plan: Sequence[tuple[int, int]]) -> tuple[StepCode, list[RowEvent]]:
         """Feed (row, tokens) of the plan in one decode; sample each row that is through.
@@ -153,20 +209,45 @@ class Stepper(Handle):
         code = StepCode(
             check(lib.shm_step(self.ptr, self._plan, len(plan), result), "the step", mark=mark)
         )
-        if code is not StepCode.OK or result.n_events == 0:
+        if code is not StepCode.OK:
+            return code, []
+        if result.n_scores:
+            self._keep_scores()
+        if result.n_events == 0:
             return code, []
         text = bytes(ffi.buffer(result.text, result.n_text))
         records = ffi.buffer(result.events, result.n_events * _EVENT.size)
-        return code, [_event(record, text) for record in _EVENT.iter_unpack(records)]
+        return code, [self._event(record, text) for record in _EVENT.iter_unpack(records)]
 
+    def _event(
+        self, record: tuple[int, int, int, int, int, int, int, int, int], text: bytes
+    ) -> RowEvent:
+        row, token, n_generated, finish, stop, offset, size, logprob_offset, n_logprobs = record
+        scores = None
+        if n_logprobs or self._prompts:
+            prompt = self._prompts.pop(row, None)
+            if n_logprobs or prompt:
+                scores = RowScores(self._logprobs(logprob_offset, n_logprobs), prompt or [])
+        return RowEvent(
+            row,
+            None if token < 0 else token,
+            n_generated,
+            _FINISHES[finish],
+            None if stop < 0 else stop,
+            text[offset : offset + size].decode("utf-8", "replace"),
+            scores,
+        )
 
-def _event(record: tuple[int, int, int, int, int, int, int], text: bytes) -> RowEvent:
-    row, token, n_generated, finish, stop, offset, size = record
-    return RowEvent(
-        row=row,
-        token=None if token < 0 else token,
-        n_generated=n_generated,
-        finish=Finish(finish),
-        stop=None if stop < 0 else stop,
-        text=text[offset : offset + size].decode("utf-8", "replace"),
-    )
+    def _keep_scores(self) -> None:
+        for i in range(self._result.n_scores):
+            score = self._result.scores[i]
+            width = 1 + score.n_top
+            kept = self._prompts.setdefault(score.row, [])
+            kept.extend(
+                self._logprobs(score.logprob_offset + k * width, width)
+                for k in range(score.n_tokens)
+            )
+
+    def _logprobs(self, offset: int, n: int) -> Logprobs:
+        records = ffi.buffer(self._result.logprobs + offset, n * _LOGPROB.size)
+        return list(_LOGPROB.iter_unpack(records))

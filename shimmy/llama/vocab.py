@@ -190,6 +190,11 @@ class Vocab:
         return bool(lib.llama_vocab_get_add_eos(self.ptr))
 
     @property
+    def add_sep(self) -> bool:
+        """Whether the tokenizer puts a separator between two texts."""
+        return bool(lib.llama_vocab_get_add_sep(self.ptr))
+
+    @property
     def bos(self) -> int | None:
         """The beginning-of-sequence token."""
         return _token(lib.llama_vocab_bos(self.ptr))

@@ -5,20 +5,17 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
-import psutil
+import msgspec
 
 from shimmy.engine.types.info import ModelInfo
-from shimmy.engine.types.options import MAX_PARALLEL, EngineOptions
-from shimmy.errors import ConfigError
-from shimmy.llama import backend
+from shimmy.engine.types.options import EngineOptions
+from shimmy.llama import backend, log
 from shimmy.llama.batch import Batch
 from shimmy.llama.chat import ChatTemplate
 from shimmy.llama.context import Context
-from shimmy.llama.context_params import ContextParams, FlashAttn
 from shimmy.llama.load_control import LoadControl
 from shimmy.llama.lora import Lora
 from shimmy.llama.model import Model
@@ -30,17 +27,20 @@ from shimmy.llama.model_params import (
     cpu_moe,
     n_cpu_moe,
 )
-from shimmy.worker.placement import choose_devices
+from shimmy.worker import placed
+from shimmy.worker.advice import with_advice
+from shimmy.worker.choice import choice
+from shimmy.worker.context_options import Layout, layout, make_context, n_threads
+from shimmy.worker.embedding import embedding_params, kind_of
+from shimmy.worker.infill import has_fim
+from shimmy.worker.placement import Placement, choose, flash_attn
+from shimmy.worker.template import template_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-DEFAULT_N_CTX = 8192
-DEFAULT_N_PARALLEL = 8
-_MANY_CORES = 4
-
-_Choice = TypeVar("_Choice", bound=StrEnum)
+    from shimmy.llama.context_params import ContextParams
 
 
 class LoadTicket:
@@ -72,18 +72,30 @@ class LoadTicket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A model, its context and template; `n_ctx_row` is the most tokens one row may hold.
+    """A model, its context and template, and how rows share them.
 
-    `shares_prefixes`: sequences can begin with copies of others' cells, which cost nothing.
+    `token_bytes` is about what a token takes in the cells. The context of a model that generates
+    nothing is one that embeds.
     """
 
     model: Model
     context: Context
     template: ChatTemplate
     info: ModelInfo
-    n_ubatch: int
-    n_ctx_row: int
-    shares_prefixes: bool
+    layout: Layout
+    token_bytes: int
+    embedding_params: ContextParams
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model generates text."""
+        return self.info.kind == "generative"
+
+    def embedding_context(self) -> Context:
+        """Make a context that embeds, which the caller closes."""
+        context = Context(self.model, self.embedding_params)
+        context.set_loras(self.context.loras)
+        return context
 
     def __enter__(self) -> Self:
         """Return self."""
@@ -108,24 +120,43 @@ def load(options: EngineOptions, ticket: LoadTicket, progress: Callable[[float],
         ConfigError: an option cannot be; it names the flag.
     """
     started = time.monotonic()
-    backend.init()
-    params = _model_params(options)
-    model = Model.load(options.model_path, params, progress=progress, control=ticket.control())
-    try:
-        return _with_context(model, options, params, started)
-    except BaseException:
-        model.close()
-        raise
+    backend.init(retry=options.retry_backends)
+    chosen = choose(options)
+    options, notes = _possible(options, chosen)
+    params = _model_params(options, chosen)
+    with with_advice(options, params):
+        model = Model.load(options.model_path, params, progress=progress, control=ticket.control())
+        try:
+            return _with_context(model, options, chosen, notes, started)
+        except BaseException:
+            model.close()
+            raise
+
+
+def _possible(options: EngineOptions, chosen: Placement) -> tuple[EngineOptions, list[str]]:
+    """Return the options as these devices can have them, and what is not as it was asked for."""
+    attention, reason = flash_attn(options, chosen.devices)
+    notes = [note for note in (chosen.note, reason) if note is not None]
+    for note in notes:
+        log.write(log.LogLevel.WARN, note)
+    return msgspec.structs.replace(options, flash_attn=attention), notes
 
 
 def _with_context(
-    model: Model, options: EngineOptions, params: ModelParams, started: float
+    model: Model, options: EngineOptions, chosen: Placement, notes: list[str], started: float
 ) -> Loaded:
-    template = ChatTemplate(model, _template_source(options.chat_template))
-    context = Context(model, _context_params(model, options))
-    _warm_up(model, context)
+    template = ChatTemplate(model, template_source(model, options.chat_template))
+    kind = kind_of(model)
+    embeds = embedding_params(model, options, n_threads=n_threads(options))
+    context = make_context(model, options) if kind == "generative" else Context(model, embeds)
+    token_bytes = _warm_up(model, context)
     if options.lora:
         context.set_loras({Lora(model, path): scale for path, scale in options.lora})
+    rows = layout(model, context, options)
+    where = placed.placements(model, context)
+    for one in where:
+        log.write(log.LogLevel.INFO, placed.line(one))
+    n_ctx_row = rows.n_ctx_row if kind == "generative" else embeds.n_ctx or 0
     info = ModelInfo(
         path=os.fspath(options.model_path),
         name=model.meta("general.name") or Path(options.model_path).stem,
@@ -135,13 +166,21 @@ def _with_context(
         n_vocab=model.vocab.n_tokens,
         n_ctx_train=model.n_ctx_train,
         n_ctx=context.n_ctx,
+        n_ctx_slot=rows.n_ctx_row,
         n_batch=context.n_batch,
         n_parallel=context.n_seq_max,
-        n_threads=_n_threads(options),
-        n_gpu_layers=_n_offloaded(model, params),
-        devices=list(params.devices or [device.name for device in backend.devices()]),
+        n_threads=n_threads(options),
+        n_gpu_layers=placed.offloaded(where),
+        devices=list(chosen.devices) or ["CPU"],
+        gpu_backend=chosen.backend,
+        placement=where,
+        notes=notes,
         has_chat_template=template.info().explicit,
         load_ms=1e3 * (time.monotonic() - started),
+        kind=kind,
+        n_ctx_row=n_ctx_row,
+        n_embd=model.n_embd_out,
+        has_fim=has_fim(model.vocab),
         metadata=model.metadata,
     )
     return Loaded(
@@ -149,22 +188,28 @@ def _with_context(
         context=context,
         template=template,
         info=info,
-        n_ubatch=context.n_ubatch,
-        n_ctx_row=min(context.n_ctx_seq, model.n_ctx_train or context.n_ctx_seq),
-        # a recurrent state is one for the whole sequence: it cannot be cut at a prefix's end
-        shares_prefixes=not (model.is_recurrent or model.is_hybrid),
+        layout=rows,
+        token_bytes=token_bytes,
+        embedding_params=embeds,
     )
 
 
-def _warm_up(model: Model, context: Context) -> None:
-    """Run one token, so that the first request does not pay for page faults and graph building."""
+def _warm_up(model: Model, context: Context) -> int:
+    """Run one token, so that the first request does not pay for page faults and graph building.
+
+    Returns about how many bytes a token's cell takes.
+    """
     token = next((t for t in (model.vocab.bos, model.vocab.eos) if t is not None), 0)
     context.decode(Batch.of([token]))
     context.synchronize()
+    if not context.has_memory:
+        return 0
+    token_bytes = context.state.size(0)
     context.memory.clear()
+    return token_bytes
 
 
-def _model_params(options: EngineOptions) -> ModelParams:
+def _model_params(options: EngineOptions, chosen: Placement) -> ModelParams:
     overrides = [
         TensorBuftOverride(pattern=pattern, buffer_type=buft)
         for pattern, buft in options.override_tensor
@@ -173,83 +218,13 @@ def _model_params(options: EngineOptions) -> ModelParams:
         overrides += cpu_moe()
     if options.n_cpu_moe is not None:
         overrides += n_cpu_moe(options.n_cpu_moe)
-    devices = choose_devices(options)
     return ModelParams(
-        devices=devices,
+        devices=chosen.devices,
         tensor_buft_overrides=tuple(overrides),
-        n_gpu_layers=0 if devices == [] else options.n_gpu_layers,
-        split_mode=_choice(SplitMode, options.split_mode, "--split-mode"),
-        load_mode=_choice(LoadMode, options.load_mode, "--load-mode"),
+        n_gpu_layers=options.n_gpu_layers if chosen.devices else 0,
+        split_mode=choice(SplitMode, options.split_mode, "--split-mode"),
+        load_mode=choice(LoadMode, options.load_mode, "--load-mode"),
         main_gpu=options.main_gpu,
         tensor_split=options.tensor_split or None,
         check_tensors=options.check_tensors,
     )
-
-
-def _context_params(model: Model, options: EngineOptions) -> ContextParams:
-    n_parallel = options.n_parallel or DEFAULT_N_PARALLEL
-    if n_parallel > MAX_PARALLEL:
-        raise ConfigError(
-            f"-np/--parallel may be up to {MAX_PARALLEL}, got {n_parallel}", param="--parallel"
-        )
-    n_ctx = options.n_ctx or min(model.n_ctx_train * n_parallel, DEFAULT_N_CTX)
-    n_threads = _n_threads(options)
-    return ContextParams(
-        n_ctx=n_ctx,
-        n_batch=max(options.n_batch, n_parallel),
-        n_ubatch=options.n_ubatch,
-        n_seq_max=n_parallel,
-        # a row asks for one token's logits at a time
-        n_outputs_max=n_parallel,
-        n_threads=n_threads,
-        # a step with several rows counts as a batch to llama.cpp
-        n_threads_batch=n_threads,
-        flash_attn_type=_choice(FlashAttn, options.flash_attn, "--flash-attn"),
-        type_k=options.cache_type_k,
-        type_v=options.cache_type_v,
-        kv_unified=True,
-    )
-
-
-def _n_threads(options: EngineOptions) -> int:
-    """One thread for each physical core; on a small machine for each core it may run on."""
-    if options.n_threads is not None:
-        return options.n_threads
-    usable = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 0
-    usable = usable or os.cpu_count() or 1
-    if usable <= _MANY_CORES:
-        return usable
-    return min(psutil.cpu_count(logical=False) or usable, usable)
-
-
-def _n_offloaded(model: Model, params: ModelParams) -> int:
-    """How many layers llama.cpp was asked to put on devices other than the CPU."""
-    on_gpu = [device for device in backend.devices() if device.type in ("gpu", "igpu")]
-    if params.devices == [] or not on_gpu:
-        return 0
-    every = model.n_layer + 1  # the output counts as a layer
-    wanted = params.n_gpu_layers
-    return every if wanted is None or wanted < 0 else min(wanted, every)
-
-
-def _template_source(given: str | None) -> str | None:
-    """Return the template's text: `given` is a file, the name chatml, or Jinja itself."""
-    if given is None or given == "chatml" or "{" in given:
-        return given
-    path = Path(given)
-    if not path.is_file():
-        raise ConfigError(
-            f"--chat-template: {given!r} is no file; give a Jinja file, or chatml",
-            param="--chat-template",
-        )
-    return path.read_text(encoding="utf-8")
-
-
-def _choice(kind: type[_Choice], given: str | None, flag: str) -> _Choice | None:
-    if given is None:
-        return None
-    try:
-        return kind(given)
-    except ValueError:
-        known = ", ".join(kind)
-        raise ConfigError(f"{flag}: {given!r} is not one of {known}", param=flag) from None

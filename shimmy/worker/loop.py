@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import queue
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Protocol
 
 from shimmy.engine.types.event import Event, Failed
 from shimmy.engine.types.frame import Report, Step
-from shimmy.errors import EngineClosedError, ShimmyError
+from shimmy.errors import DeadlineError, EngineClosedError, ShimmyError
 from shimmy.llama.stepper import Finish, RowEvent, StepCode
-from shimmy.worker.scheduler import Admit, Evict, Rewind
+from shimmy.worker.job import Admit, Evict, Rewind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from shimmy.worker.embedder import Embedder
+    from shimmy.worker.job import Job
     from shimmy.worker.prefix import Placement
+    from shimmy.worker.resident import Resident
     from shimmy.worker.runner import Runner
     from shimmy.worker.scheduler import Scheduler
     from shimmy.worker.task import Task
+
+
+_STALE = 64
+"""Deadlines of ended tasks that may lie about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +41,50 @@ class _Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class _Call:
+    function: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
 class _Stop:
     pass
+
+
+class Paging(Protocol):
+    """Where cells go that are needed for others, and come back from."""
+
+    def begin(self, *, busy: bool) -> None:
+        """Start the time of a step, which is short while rows generate."""
+
+    def save(self, resident: Resident) -> None:
+        """Keep what an idle sequence holds, which is removed then."""
+
+    def load(self, job: Job) -> int:
+        """Bring back first tokens of a job; return how many are in its cells, 0 if none are left."""
+
+    def checkpoint(self, job: Job) -> None:
+        """Keep the state that a row has reached at its mark."""
 
 
 class Loop:
     """Runs tasks until told to stop. `add`, `cancel` and `stop` may be called from any thread."""
 
     def __init__(
-        self, scheduler: Scheduler, runner: Runner, emit: Callable[[Report], None]
+        self,
+        scheduler: Scheduler,
+        runner: Runner,
+        emit: Callable[[Report], None],
+        paging: Paging | None = None,
+        embedder: Embedder | None = None,
     ) -> None:
         """`emit` gets one `Step` for each engine step that has something to say."""
+        self._paging = paging
+        self._embedder = embedder
+        self._deadlines: list[tuple[float, int]] = []
         self._scheduler = scheduler
         self._runner = runner
         self._emit = emit
-        self._inbox: queue.SimpleQueue[_Add | _Cancel | _Stop] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Add | _Cancel | _Call | _Stop] = queue.SimpleQueue()
         self._tasks: dict[int, Task] = {}
         self._by_slot: dict[int, Task] = {}
         self._out: list[tuple[int, Event]] = []
@@ -70,6 +107,10 @@ class Loop:
         """Give a task up before the next step; unknown ids are ignored."""
         self._inbox.put(_Cancel(request_id))
 
+    def call(self, function: Callable[[], None]) -> None:
+        """Run `function` on the engine's thread between two steps; it must not raise."""
+        self._inbox.put(_Call(function))
+
     def stop(self) -> None:
         """End `run` after the current step; what is in flight fails with `EngineClosedError`."""
         self._inbox.put(_Stop())
@@ -87,12 +128,15 @@ class Loop:
                     return
                 self._step()
                 self._flush()
+                if self._embedder is not None and not self._embedder.idle:
+                    self._embedder.step(beside=not self._scheduler.idle)
         except Exception as error:
             self._fail_all(error)
             raise
 
     def _take_commands(self) -> None:
-        block = self._scheduler.idle
+        embeds = self._embedder is not None and not self._embedder.idle
+        block = self._scheduler.idle and not embeds
         while True:
             try:
                 command = self._inbox.get(block=block)
@@ -103,16 +147,26 @@ class Loop:
                 case _Add(task):
                     self._tasks[task.job.id] = task
                     self._scheduler.submit(task.job)
+                    if task.deadline is not None:
+                        heappush(self._deadlines, (task.deadline, task.job.id))
                 case _Cancel(request_id):
-                    if request_id in self._tasks:
-                        self._end(self._tasks[request_id])
+                    self._drop(request_id)
+                    if self._embedder is not None:
+                        self._embedder.cancel(request_id)
+                case _Call(function):
+                    function()
                 case _Stop():
                     self._stopping = True
 
     def _step(self) -> None:
+        self._expire()
         plan = self._scheduler.plan()
-        refused = self._act(plan.actions)
-        bites = [bite for bite in plan.bites if bite[0] not in refused]
+        if self._paging is not None and (plan.actions or self._scheduler.fetching):
+            self._paging.begin(busy=any(n_tokens == 1 for _, n_tokens in plan.bites))
+        self._act(plan.actions)
+        if self._paging is not None:
+            self._page(self._paging)
+        bites = [bite for bite in plan.bites if bite[0] in self._by_slot]
         if not bites:
             return
         began = time.monotonic()
@@ -129,45 +183,70 @@ class Loop:
         for event in events:
             self._deliver(event, now)
 
-    def _act(self, actions: Sequence[Admit | Evict]) -> set[int]:
-        """Do what a plan begins with; return the slots of rows that could not be opened."""
-        refused = set()
+    def _expire(self) -> None:
+        """End the tasks whose time is over: those that wait fail, those that run are cut off."""
+        now = time.monotonic()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, job_id = heappop(self._deadlines)
+            task = self._tasks.get(job_id)
+            if task is None:
+                continue
+            if task.job.slot is not None:
+                self._cut_off(task, Finish.LIMIT)
+                continue
+            error = DeadlineError("no slot was free before the request's timeout: try again later")
+            self._fail(task, Failed.of(error))
+
+    def _page(self, paging: Paging) -> None:
+        """Keep states that were reached, and bring back what rows wait for."""
+        for job in self._scheduler.take_marked():
+            if job.slot is not None and job.n_past == job.n_mark:
+                paging.checkpoint(job)
+        for job in self._scheduler.fetching:
+            n_past = paging.load(job)
+            if job.slot is None:
+                continue
+            if n_past < job.n_past:
+                self._runner.rewind(job.slot)
+            elif n_past > job.n_past:
+                self._runner.advance(job.slot, n_past)
+            self._scheduler.fetched(job, n_past)
+
+    def _act(self, actions: Sequence[Admit | Evict]) -> None:
+        """Do what a plan begins with."""
         now = time.monotonic()
         for action in actions:
             match action:
-                case Evict(seq_id):
-                    self._runner.remove(seq_id)
+                case Evict(resident):
+                    if self._paging is not None:
+                        self._paging.save(resident)
+                    self._runner.remove(resident.seq_id)
                 case Admit(job, placement):
-                    slot = job.slot
-                    if slot is not None and not self._open(
-                        slot, self._tasks[job.id], placement, now
-                    ):
-                        refused.add(slot)
-        return refused
+                    task = self._tasks.get(job.id)  # gone if another choice of its request failed
+                    if task is not None and job.slot is not None:
+                        self._open(job.slot, task, placement, now)
 
-    def _open(self, slot: int, task: Task, placement: Placement, now: float) -> bool:
-        """Start the task's row; a task that cannot start fails alone."""
+    def _open(self, slot: int, task: Task, placement: Placement, now: float) -> None:
+        """Start the task's row; a request that cannot start fails alone."""
         task.clock.started = now
         try:
             self._runner.open(slot, task, placement)
         except ShimmyError as error:
-            self._out.append((task.job.id, Failed.of(error)))
-            self._free(self._scheduler.remove(task.job, keep=False))
-            del self._tasks[task.job.id]
-            self._n_ended += 1
-            task.close()
-            return False
+            self._fail(task, Failed.of(error))
+            return
         self._by_slot[slot] = task
-        return True
 
     def _deliver(self, event: RowEvent, now: float) -> None:
-        task = self._by_slot[event.row]
+        task = self._by_slot.get(event.row)
+        if task is None:
+            return  # its request failed with another choice in this very step
         if event.finish is Finish.ERROR:
-            failure = Failed(code=ShimmyError.code, message=event.text)
-            self._out.append((task.job.id, failure))
-            self._end(task)
+            self._fail(task, Failed(code=ShimmyError.code, message=event.text))
             return
-        self._out.extend((task.job.id, out) for out in task.events(event, now))
+        if event.finish is Finish.SHIFT:
+            self._shift(task, event.row)
+            event = replace(event, finish=Finish.NONE)
+        self._out.extend((task.request_id, out) for out in task.events(event, now))
         if event.finish is not Finish.NONE:
             self._end(task)
 
@@ -180,26 +259,50 @@ class Loop:
                 self._act(evicted)
             case _:
                 # one row alone cannot outgrow the cells; if it did, its context is at its end
-                slot = bites[0][0]
-                task = self._by_slot[slot]
-                n_generated = task.job.n_tokens - task.n_prompt
-                end = RowEvent(slot, None, n_generated, Finish.CONTEXT, None, "")
-                self._deliver(end, time.monotonic())
+                self._cut_off(self._by_slot[bites[0][0]], Finish.CONTEXT)
+
+    def _cut_off(self, task: Task, why: Finish) -> None:
+        """End a running task with what it has."""
+        job = task.job
+        if job.slot is not None:
+            n_generated = job.n_tokens + job.n_discarded - task.n_prompt
+            self._deliver(RowEvent(job.slot, None, n_generated, why, None, ""), time.monotonic())
+
+    def _shift(self, task: Task, slot: int) -> None:
+        """Make room in a full context: the older half of what follows `n_keep` goes."""
+        job = task.job
+        n_keep = min(task.n_keep, task.n_prompt, job.n_past // 2)
+        n_discard = max((job.n_past - n_keep) // 2, 1)
+        move = self._scheduler.shift(job, n_keep, n_discard)
+        self._runner.shift(slot, n_keep, n_discard, move=move)
+
+    def _fail(self, task: Task, failure: Failed) -> None:
+        """End a task's request, all its choices, with `failure`."""
+        self._out.append((task.request_id, failure))
+        self._drop(task.request_id)
+
+    def _drop(self, request_id: int) -> None:
+        """End all choices of a request without a word."""
+        for task in [task for task in self._tasks.values() if task.request_id == request_id]:
+            self._end(task)
 
     def _end(self, task: Task) -> None:
         """Forget a task and free its row."""
         slot = task.job.slot
-        if slot is not None:
-            del self._by_slot[slot]
+        opened = slot is not None and self._by_slot.pop(slot, None) is not None
+        if slot is not None and opened:
             self._runner.close(slot)
-        self._free(self._scheduler.remove(task.job))
+        self._free(self._scheduler.remove(task.job, keep=opened))
         del self._tasks[task.job.id]
         self._n_ended += 1
         task.close()
+        if len(self._deadlines) > 2 * len(self._tasks) + _STALE:
+            self._deadlines = [one for one in self._deadlines if one[1] in self._tasks]
+            heapify(self._deadlines)
 
-    def _free(self, evicted: Evict | None) -> None:
-        if evicted is not None:
-            self._runner.remove(evicted.seq_id)
+    def _free(self, seq_id: int | None) -> None:
+        if seq_id is not None:
+            self._runner.remove(seq_id)
 
     def _flush(self) -> None:
         if self._out:
@@ -208,9 +311,12 @@ class Loop:
 
     def _fail_all(self, error: Exception) -> None:
         failure = Failed.of(error)
-        self._out.extend((request_id, failure) for request_id in self._tasks)
+        requests = dict.fromkeys(task.request_id for task in self._tasks.values())
+        self._out.extend((request_id, failure) for request_id in requests)
         for task in self._tasks.values():
             task.close()
         self._tasks.clear()
         self._by_slot.clear()
         self._flush()
+        if self._embedder is not None:
+            self._embedder.fail(error)

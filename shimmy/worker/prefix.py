@@ -8,43 +8,33 @@ Nothing here touches llama.cpp: the caller copies and removes sequences as it is
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from shimmy.worker.resident import WORD, Resident, Span, common
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_SEQUENCES = 256
 """LLAMA_MAX_SEQ: ids beyond those of the rows hold what finished rows leave (unified cells only)."""
 
-_WORD = 4
-"""Bytes of a token."""
+
+class Sharing(Enum):
+    """What a prompt may take over of a resident sequence."""
+
+    CELLS = auto()
+    """Any prefix of any sequence, by a metadata copy: one pool of cells for all."""
+    CUT = auto()
+    """An idle sequence, cut back to the prefix: each sequence has cells of its own."""
+    WHOLE = auto()
+    """An idle sequence whose tokens all begin the prompt: recurrent memory cannot be cut."""
 
 
-def prefix_key(prompt: Sequence[int]) -> bytes:
-    """Return what a prompt is looked up by: its tokens but the last, which is always left to feed."""
-    return array("i", prompt[:-1]).tobytes()
-
-
-@dataclass(slots=True, eq=False)
-class Span:
-    """A run of `n` cells that `n_holders` sequences hold together."""
-
-    n: int
-    n_holders: int = 1
-
-
-@dataclass(slots=True, eq=False)
-class Resident:
-    """A sequence in the cache: its tokens, as little-endian int32, and the spans they lie in."""
-
-    seq_id: int
-    running: bool
-    used: int
-    tokens: bytearray = field(default_factory=bytearray)
-    spans: list[Span] = field(default_factory=list)
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens of the sequence that are in cells."""
-        return len(self.tokens) // _WORD
+CUT_WORTH = 10
+"""An idle sequence is cut back only for a prefix of at least one part in so many of the prompt, as
+long as there are empty ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,54 +50,81 @@ class Placement:
 
 
 class PrefixIndex:
-    """Sequences 0 to `n_seq` - 1 over one cache."""
+    """Sequences `first` to `n_seq` - 1 over one cache."""
 
-    def __init__(self, n_seq: int, *, sharing: bool = True) -> None:
-        """Without `sharing` (recurrent memory, separate streams) every prompt starts from nothing."""
-        self._free = list(range(n_seq - 1, -1, -1))
+    def __init__(self, n_seq: int, *, first: int = 0, sharing: Sharing = Sharing.CELLS) -> None:
+        """Every id is free."""
+        self._free = list(range(n_seq - 1, first - 1, -1))
         self._residents: dict[int, Resident] = {}
         self._sharing = sharing
         self._clock = 0
+        self._n_cells = 0
+        self._n_idle_cells = 0
 
     @property
     def n_cells(self) -> int:
         """Cells in use, each counted once."""
-        return sum(span.n for span in self._spans())
+        return self._n_cells
 
     @property
     def n_idle_cells(self) -> int:
         """Cells that only idle sequences hold: what eviction can free."""
-        running = {
-            id(span) for one in self._residents.values() if one.running for span in one.spans
-        }
-        return sum(span.n for span in self._spans() if id(span) not in running)
+        return self._n_idle_cells
+
+    @property
+    def has_free_id(self) -> bool:
+        """Whether a sequence can be added."""
+        return bool(self._free)
+
+    def tokens(self, seq_id: int) -> bytes | None:
+        """Return what a sequence holds, None when it is not resident."""
+        resident = self._residents.get(seq_id)
+        return None if resident is None else bytes(resident.tokens)
+
+    def oldest_idle(self) -> Resident | None:
+        """Return the idle sequence that would be evicted first."""
+        idle = (one for one in self._residents.values() if not one.running)
+        return min(idle, key=_last_used, default=None)
+
+    def needs_id(self, key: bytes) -> bool:
+        """Whether `place` would take a free id, of which there is none."""
+        return not self._free and not self._in_place(*self._longest(key), key)
 
     def place(self, key: bytes) -> Placement:
         """Give a prompt a sequence, sharing the longest prefix there is; `key` is its `prefix_key`.
 
-        The caller makes room with `evict` first: there must be a free id.
+        The caller frees an id with `evict` first where `needs_id` says so.
         """
-        best, n_shared = self._longest(key) if self._sharing else (None, 0)
-        if best is not None and not best.running and n_shared == best.n_tokens:
-            self._touch(best)
-            best.running = True
+        best, n_shared = self._longest(key)
+        if best is not None and self._in_place(best, n_shared, key):
+            self._cut(best, n_shared)
+            self._run(best)
             return Placement(best.seq_id, n_shared)
-        resident = Resident(self._free.pop(), running=True, used=0)
-        self._touch(resident)
-        self._residents[resident.seq_id] = resident
-        if best is None or n_shared == 0:
+        resident = self._add(running=True)
+        if best is None or self._sharing is not Sharing.CELLS:
             return Placement(resident.seq_id)
         self._share(best, resident, n_shared)
         return Placement(resident.seq_id, n_shared, best.seq_id)
 
+    def adopt(self, tokens: Iterable[int]) -> int:
+        """Note that the caller fills a new idle sequence with `tokens`; there must be a free id."""
+        resident = self._add(running=True)
+        self.extend(resident.seq_id, tokens)
+        self.rest(resident.seq_id)
+        return resident.seq_id
+
     def extend(self, seq_id: int, tokens: Iterable[int]) -> None:
-        """Note that `tokens` were fed to a sequence."""
+        """Note that `tokens` were fed to a running sequence."""
         resident = self._residents[seq_id]
         data = array("i", tokens).tobytes()
         if not data:
             return
-        resident.tokens += data
-        n = len(data) // _WORD
+        n = len(data) // WORD
+        if resident.n_hidden:
+            resident.n_hidden += n
+        else:
+            resident.tokens += data
+        self._n_cells += n
         if resident.spans and resident.spans[-1].n_holders == 1:
             resident.spans[-1].n += n
         else:
@@ -115,9 +132,26 @@ class PrefixIndex:
 
     def rewind(self, seq_id: int) -> None:
         """Note that a running sequence's cells were dropped; its id stays its own."""
+        self._cut(self._residents[seq_id], 0)
+
+    def shift(self, seq_id: int, n_keep: int, n_discard: int) -> bool:
+        """Note that `n_discard` cells after the first `n_keep` go, and those behind them move up.
+
+        False when others hold some of those, which then cannot be moved: all after `n_keep` are
+        given up instead, and the caller feeds them again.
+        """
         resident = self._residents[seq_id]
-        self._release(resident)
-        resident.tokens.clear()
+        moving = self._tail(resident, n_keep)
+        alone = all(span.n_holders == 1 for span in moving)
+        n_left = sum(span.n for span in moving) - n_discard
+        n_hidden = max(n_keep - resident.n_tokens, 0)
+        self._cut(resident, n_keep)
+        if alone:
+            resident.spans.append(Span(n_left))
+            self._n_cells += n_left
+            n_hidden += n_left
+        resident.n_hidden = n_hidden
+        return alone
 
     def rest(self, seq_id: int) -> bool:
         """Keep a sequence that no row runs any more, for prompts that begin like it.
@@ -125,95 +159,153 @@ class PrefixIndex:
         False when it is of no use: then it is forgotten, and the caller removes its cells.
         """
         resident = self._residents[seq_id]
+        if resident.n_hidden or not resident.spans:
+            self.drop(seq_id)
+            return False
         resident.running = False
         self._touch(resident)
-        if self._sharing and resident.spans:
-            return True
-        self.drop(seq_id)
-        return False
+        for span in resident.spans:
+            span.n_running -= 1
+            if span.n_running == 0:
+                self._n_idle_cells += span.n
+        return True
 
     def drop(self, seq_id: int) -> None:
         """Forget a sequence, whose cells the caller removes; its id is free again."""
-        self._release(self._residents.pop(seq_id))
+        resident = self._residents.pop(seq_id)
+        for span in resident.spans:
+            self._release(span, running=resident.running)
         self._free.append(seq_id)
 
     def n_shared(self, key: bytes) -> int:
         """Return how many first tokens of a prompt `place` would find."""
-        return self._longest(key)[1] if self._sharing else 0
+        best, n_shared = self._longest(key)
+        shares = self._sharing is Sharing.CELLS or self._in_place(best, n_shared, key)
+        return n_shared if shares else 0
 
-    def n_common(self, left: bytes, right: bytes) -> int:
-        """Return how many first tokens two prompts could share."""
-        return _common(left, right) if self._sharing else 0
+    def could_share(self, left: bytes, right: bytes, n_tokens: int) -> bool:
+        """Whether two prompts could share `n_tokens` first tokens while both run."""
+        if self._sharing is not Sharing.CELLS or len(left) < n_tokens * WORD:
+            return False
+        return right.startswith(left[: n_tokens * WORD])
 
-    def evict(self, n_cells: int, *, n_ids: int = 0) -> list[int]:
+    def evict(self, n_cells: int, *, n_ids: int = 0) -> list[Resident]:
         """Drop idle sequences, the longest unused first, until `n_cells` and `n_ids` ids are freed.
 
         Returns the sequences that the caller is to remove; fewer cells may be freed than asked.
         """
         dropped = []
-        freed = 0
-        for resident in sorted(self._residents.values(), key=lambda one: one.used):
-            if freed >= n_cells and len(self._free) >= n_ids:
+        n_before = self._n_cells
+        for resident in sorted(self._residents.values(), key=_last_used):
+            if n_before - self._n_cells >= n_cells and len(self._free) >= n_ids:
                 break
             if not resident.running:
-                freed += sum(span.n for span in resident.spans if span.n_holders == 1)
                 self.drop(resident.seq_id)
-                dropped.append(resident.seq_id)
+                dropped.append(resident)
         return dropped
 
     def faults(self) -> list[str]:
         """Return what does not add up among ids, spans and their holders: nothing, if all is well."""
         found = []
-        holders: dict[int, int] = {}
+        holders: dict[int, list[Resident]] = {}
+        spans: dict[int, Span] = {}
         for resident in self._residents.values():
-            if sum(span.n for span in resident.spans) != resident.n_tokens:
+            if sum(span.n for span in resident.spans) != resident.n_tokens + resident.n_hidden:
                 found.append(f"sequence {resident.seq_id}: its spans are not its tokens")
             for span in resident.spans:
-                holders[id(span)] = holders.get(id(span), 0) + 1
-        found += [
-            f"{span}: held by {holders[id(span)]}"
-            for span in self._spans()
-            if span.n < 1 or holders[id(span)] != span.n_holders
-        ]
+                spans[id(span)] = span
+                holders.setdefault(id(span), []).append(resident)
+        for key, span in spans.items():
+            n_running = sum(one.running for one in holders[key])
+            if span.n < 1 or (len(holders[key]), n_running) != (span.n_holders, span.n_running):
+                found.append(f"{span}: held by {[one.seq_id for one in holders[key]]}")
+        if sum(span.n for span in spans.values()) != self._n_cells:
+            found.append(f"{self._n_cells} cells were counted")
+        if sum(span.n for span in spans.values() if not span.n_running) != self._n_idle_cells:
+            found.append(f"{self._n_idle_cells} idle cells were counted")
         if set(self._free) & set(self._residents):
             found.append("an id is both free and in use")
         return found
 
-    def _spans(self) -> Iterable[Span]:
-        """Every span once."""
-        return {id(span): span for one in self._residents.values() for span in one.spans}.values()
+    def _add(self, *, running: bool) -> Resident:
+        resident = Resident(self._free.pop(), running=running, used=0)
+        self._touch(resident)
+        self._residents[resident.seq_id] = resident
+        return resident
+
+    def _run(self, resident: Resident) -> None:
+        self._touch(resident)
+        resident.running = True
+        for span in resident.spans:
+            if span.n_running == 0:
+                self._n_idle_cells -= span.n
+            span.n_running += 1
 
     def _touch(self, resident: Resident) -> None:
         self._clock += 1
         resident.used = self._clock
 
     def _longest(self, wanted: bytes) -> tuple[Resident | None, int]:
-        """Return the resident with the longest common prefix; of equals an idle one, then the newest."""
+        """Return the resident with the longest usable prefix; of equals an idle one, then the newest."""
         best: Resident | None = None
         best_rank = (0, False, 0)
+        # what a resident must begin with to be as good as the best so far, and to be better
+        equal, better = wanted[:WORD] or None, wanted[:WORD]
         for resident in self._residents.values():
-            n = _common(wanted, resident.tokens)
+            if equal is None or not resident.tokens.startswith(equal):
+                continue
+            if self._sharing is not Sharing.CELLS and resident.running:
+                continue
+            if self._sharing is Sharing.WHOLE and not wanted.startswith(resident.tokens):
+                continue
+            longer = len(better) > len(equal) or best is None
+            n = best_rank[0]
+            if longer and resident.tokens.startswith(better):
+                n = common(wanted, resident.tokens)
             rank = (n, not resident.running, resident.used)
-            if n > 0 and rank > best_rank:
+            if rank > best_rank:
                 best, best_rank = resident, rank
+                equal, better = wanted[: n * WORD], wanted[: (n + 1) * WORD]
         return best, best_rank[0]
 
+    def _in_place(self, best: Resident | None, n_shared: int, key: bytes) -> bool:
+        """Whether a prompt goes on in the sequence itself that shares `n_shared` with it."""
+        if best is None or best.running:
+            return False
+        if self._sharing is Sharing.CUT:
+            return not self._free or n_shared * CUT_WORTH * WORD >= len(key)
+        return n_shared == best.n_tokens
+
     def _share(self, source: Resident, target: Resident, n_tokens: int) -> None:
-        """Let `target` hold the first `n_tokens` of `source`, which is split where they end."""
+        """Let `target`, which runs, hold the first `n_tokens` of `source`."""
+        self._tail(source, n_tokens)
         left = n_tokens
-        for span in list(source.spans):
+        for span in source.spans:
             if left == 0:
                 break
-            if span.n > left:
-                self._split(span, left)
+            if span.n_running == 0:
+                self._n_idle_cells -= span.n
             span.n_holders += 1
+            span.n_running += 1
             target.spans.append(span)
             left -= span.n
-        target.tokens += source.tokens[: n_tokens * _WORD]
+        target.tokens += source.tokens[: n_tokens * WORD]
+
+    def _tail(self, resident: Resident, n_tokens: int) -> list[Span]:
+        """Return the spans behind the first `n_tokens`; one that reaches over their end is split."""
+        left = n_tokens
+        for i, span in enumerate(resident.spans):
+            if left < span.n:
+                if left > 0:
+                    self._split(span, left)
+                    i += 1
+                return resident.spans[i:]
+            left -= span.n
+        return []
 
     def _split(self, span: Span, n: int) -> None:
         """Cut a span in two, for all who hold it."""
-        rest = Span(span.n - n, span.n_holders)
+        rest = Span(span.n - n, span.n_holders, span.n_running)
         span.n = n
         for resident in self._residents.values():
             for i, held in enumerate(resident.spans):
@@ -221,25 +313,25 @@ class PrefixIndex:
                     resident.spans.insert(i + 1, rest)
                     break
 
-    def _release(self, resident: Resident) -> None:
-        for span in resident.spans:
-            span.n_holders -= 1
-        resident.spans.clear()
+    def _cut(self, resident: Resident, n_tokens: int) -> None:
+        """Let a sequence hold its first `n_tokens` only."""
+        tail = self._tail(resident, n_tokens)
+        del resident.spans[len(resident.spans) - len(tail) :]
+        for span in tail:
+            self._release(span, running=resident.running)
+        del resident.tokens[n_tokens * WORD :]
+        resident.n_hidden = 0
+
+    def _release(self, span: Span, *, running: bool) -> None:
+        """Count one holder less."""
+        was_idle = span.n_running == 0
+        span.n_holders -= 1
+        span.n_running -= running
+        if span.n_holders == 0:
+            self._n_cells -= span.n
+        is_idle = span.n_holders > 0 and span.n_running == 0
+        self._n_idle_cells += (is_idle - was_idle) * span.n
 
 
-def _common(wanted: bytes, have: bytes | bytearray) -> int:
-    """Return how many first tokens two sequences have in common."""
-    n = min(len(wanted), len(have)) // _WORD
-    if n == 0 or wanted[:_WORD] != have[:_WORD]:
-        return 0
-    low, high = 1, n
-    view = memoryview(have)
-    target = memoryview(wanted)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if target[low * _WORD : middle * _WORD] == view[low * _WORD : middle * _WORD]:
-            low = middle
-        else:
-            high = middle - 1
-    view.release()
-    return low
+def _last_used(resident: Resident) -> int:
+    return resident.used

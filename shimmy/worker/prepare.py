@@ -5,131 +5,148 @@ Thread: a small pool beside the engine's thread; everything used here is immutab
 
 from __future__ import annotations
 
+import itertools
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shimmy.engine.types.prompt import ChatPrompt, Message, TextPrompt, TokenPrompt
-from shimmy.engine.types.sampling import SamplingParams
-from shimmy.errors import ContextLengthError, InvalidRequestError, LlamaError
+from shimmy.engine.types.prompt import TextPrompt
+from shimmy.engine.types.sampling import MAX_SEED, SamplingParams
+from shimmy.errors import InvalidRequestError, LlamaError
 from shimmy.llama.chat import ChatTemplate, OutputParser, Rendered
 from shimmy.llama.row_sampler import RowSampler
-from shimmy.worker.scheduler import Job
-from shimmy.worker.task import Task
+from shimmy.worker.chat import ChatRenderer
+from shimmy.worker.job import Job
+from shimmy.worker.logprobs import TokenBytes
+from shimmy.worker.prompt import PromptReader, check_tokens, read_tokens
+from shimmy.worker.task import Choices, Task
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shimmy.engine.types.prompt import ChatPrompt
     from shimmy.engine.types.request import GenerateRequest
     from shimmy.llama.model import Model
     from shimmy.llama.vocab import Vocab
 
 
+MAX_SCORES = 1_000_000
+"""Log-probabilities of a prompt in one answer."""
+
+
 class Preparer:
     """Turns requests into tasks for one model."""
 
-    def __init__(self, model: Model, template: ChatTemplate, *, n_ctx: int) -> None:
+    def __init__(
+        self, model: Model, template: ChatTemplate, *, n_ctx: int, n_slots: int, n_batch: int
+    ) -> None:
         """`n_ctx` is the most tokens one row may hold, prompt and answer together."""
         self._model = model
         self._vocab: Vocab = model.vocab
-        self._template = template
+        self._chat = ChatRenderer(model.vocab, template)
+        self._prompts = PromptReader(self._vocab, self._chat, n_ctx=n_ctx, n_batch=n_batch)
+        self._token_bytes = TokenBytes(self._vocab)
         self._n_ctx = n_ctx
+        self._n_slots = n_slots
+        # Jobs have numbers of their own, in the order in which they were prepared.
+        self._job_ids = itertools.count(1)
 
-    def prepare(self, request_id: int, request: GenerateRequest) -> Task:
-        """Return a task ready to run.
+    def prepare(self, request_id: int, request: GenerateRequest) -> list[Task]:
+        """Return a task for each choice, ready to run.
 
         Raises:
             ContextLengthError: the prompt leaves no room for a single token.
             InvalidRequestError: whatever else in the request cannot be.
         """
         request.check()
-        rendered: Rendered | None = None
-        match request.prompt:
-            case ChatPrompt():
-                rendered = self._render(request.prompt, request.sampling)
-                tokens = self._tokenize_rendered(rendered.prompt)
-            case TextPrompt(text, add_special, parse_special):
-                tokens = self.tokenize(text, add_special=add_special, parse_special=parse_special)
-            case TokenPrompt(tokens):
-                self._check_tokens(tokens)
-        tokens = tokens or self._empty_prompt()
-        if len(tokens) >= self._n_ctx:
-            raise ContextLengthError(len(tokens), self._n_ctx, param="prompt")
-        return self._task(request_id, request, tokens, rendered)
+        if request.n > self._n_slots:
+            raise InvalidRequestError(
+                f"n: {request.n} choices are more than the {self._n_slots} slots; "
+                "ask for fewer, or start the server with a larger -np",
+                param="n",
+            )
+        check_tokens(self._vocab, request.stop_token_ids, "stop_token_ids")
+        tokens, rendered = self._prompts.read(request)
+        self._check_scores(request, len(tokens))
+        choices = Choices(request_id, request.n)
+        tasks: list[Task] = []
+        try:
+            tasks.extend(
+                self._task(request, tokens, rendered, choices, choice)
+                for choice in range(request.n)
+            )
+        except BaseException:
+            for task in tasks:
+                task.close()
+            raise
+        return tasks
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Return the tokens of `text`."""
-        return list(
-            self._vocab.tokenize(text, add_special=add_special, parse_special=parse_special)
-        )
+        prompt = TextPrompt(text, add_special=add_special, parse_special=parse_special)
+        return read_tokens(self._vocab, prompt, "text")
+
+    def detokenize(self, tokens: Sequence[int]) -> list[bytes]:
+        """Return the bytes of each token."""
+        check_tokens(self._vocab, tokens, "tokens")
+        return [self._token_bytes[token] for token in tokens]
+
+    def render(self, prompt: ChatPrompt) -> tuple[str, int]:
+        """Return the text of a conversation as the model reads it, and its length in tokens."""
+        rendered, tokens = self._chat.render(prompt, SamplingParams())
+        return rendered.prompt, len(tokens)
+
+    def _check_scores(self, request: GenerateRequest, n_prompt: int) -> None:
+        if request.prompt_logprobs is None:
+            return
+        n_scores = n_prompt * (1 + request.prompt_logprobs)
+        if n_scores > MAX_SCORES:
+            raise InvalidRequestError(
+                f"prompt_logprobs: {n_prompt} tokens with {request.prompt_logprobs} others each "
+                f"are more than {MAX_SCORES} log-probabilities: ask for fewer",
+                param="prompt_logprobs",
+            )
 
     def _task(
         self,
-        request_id: int,
         request: GenerateRequest,
         tokens: list[int],
         rendered: Rendered | None,
+        choices: Choices,
+        choice: int,
     ) -> Task:
-        sampler = self._sampler(request.sampling, rendered)
+        first = choice == 0
+        scores = request.prompt_logprobs if first else None
+        sampler = self._sampler(_seeded(request.sampling, choice), rendered)
         try:
             parser = _parser(rendered)
         except BaseException:
             sampler.close()
             raise
         return Task(
-            job=Job(request_id, tokens),
+            job=Job(
+                next(self._job_ids),
+                list(tokens),
+                # the other choices share what the first takes in
+                fresh=first and (scores is not None or not request.cache_prompt),
+                scored=scores is not None,
+            ),
+            choices=choices,
             n_prompt=len(tokens),
             sampler=sampler,
             stops=[*request.stop, *(rendered.stop if rendered is not None else ())],
             max_tokens=request.max_tokens,
+            min_tokens=request.min_tokens,
+            stop_tokens=request.stop_token_ids,
+            choice=choice,
+            logprobs=request.logprobs,
+            prompt_logprobs=scores,
+            token_bytes=self._token_bytes,
             parser=parser,
+            deadline=None if request.timeout is None else time.monotonic() + request.timeout,
+            n_keep=request.n_keep,
         )
-
-    def _render(self, prompt: ChatPrompt, sampling: SamplingParams) -> Rendered:
-        if prompt.json_schema is not None and sampling.grammar is not None:
-            raise InvalidRequestError(
-                "grammar and response_format both constrain the answer: give one of them",
-                param="grammar",
-            )
-        conversation = {
-            "messages": [_message(message) for message in prompt.messages],
-            "tools": [
-                {"type": "function", "function": msgspec.to_builtins(tool)} for tool in prompt.tools
-            ],
-            "tool_choice": prompt.tool_choice,
-            "parallel_tool_calls": prompt.parallel_tool_calls,
-            "json_schema": prompt.json_schema,
-            "template_kwargs": prompt.template_kwargs,
-        }
-        if prompt.enable_thinking is not None:
-            conversation["enable_thinking"] = prompt.enable_thinking
-        try:
-            return self._template.render(msgspec.json.encode(conversation))
-        except (LlamaError, InvalidRequestError) as error:
-            # the template is the model's, but what it refuses is the conversation
-            raise InvalidRequestError(error.message, param="messages") from error
-
-    def _tokenize_rendered(self, prompt: str) -> list[int]:
-        """Tokenise a rendered template: its BOS, if it has one, is not doubled."""
-        tokens = self.tokenize(prompt, add_special=True, parse_special=True)
-        bos = self._vocab.bos
-        if len(tokens) > 1 and tokens[0] == bos and tokens[1] == bos:
-            del tokens[0]
-        return tokens
-
-    def _check_tokens(self, tokens: list[int]) -> None:
-        n_vocab = self._vocab.n_tokens
-        for token in tokens:
-            if not 0 <= token < n_vocab:
-                raise InvalidRequestError(
-                    f"prompt: token {token} is not in the vocabulary of {n_vocab} tokens",
-                    param="prompt",
-                )
-
-    def _empty_prompt(self) -> list[int]:
-        """What stands for no prompt at all: the token that begins a text."""
-        for token in (self._vocab.bos, self._vocab.eos):
-            if token is not None:
-                return [token]
-        raise InvalidRequestError("the prompt is empty, and the model has no token to begin with")
 
     def _sampler(self, sampling: SamplingParams, rendered: Rendered | None) -> RowSampler:
         fields: dict[str, Any] = {
@@ -146,28 +163,15 @@ class Preparer:
             raise InvalidRequestError(error.message, param=param) from error
 
 
+def _seeded(sampling: SamplingParams, choice: int) -> SamplingParams:
+    """Give a choice a seed of its own: the request's, the next one, and so on."""
+    if sampling.seed is None or choice == 0:
+        return sampling
+    # the last one stands for a random seed to llama.cpp
+    return msgspec.structs.replace(sampling, seed=(sampling.seed + choice) % MAX_SEED)
+
+
 def _parser(rendered: Rendered | None) -> OutputParser | None:
     if rendered is None or bytes(rendered.parser) == b"null":
         return None
     return OutputParser(bytes(rendered.parser))
-
-
-def _message(message: Message) -> dict[str, Any]:
-    """Return a message in OpenAI's form, which llama.cpp's chat code reads."""
-    out: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.reasoning is not None:
-        out["reasoning_content"] = message.reasoning
-    if message.tool_calls:
-        out["tool_calls"] = [
-            {
-                "type": "function",
-                "id": call.id,
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in message.tool_calls
-        ]
-    if message.tool_call_id is not None:
-        out["tool_call_id"] = message.tool_call_id
-    if message.name is not None:
-        out["name"] = message.name
-    return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from shimmy.errors import InvalidRequestError
 from shimmy.llama.stepper import RowEvent, StepCode, Stepper
 
 if TYPE_CHECKING:
@@ -27,16 +28,56 @@ class Runner(Protocol):
     def rewind(self, slot: int) -> None:
         """Drop a row's cells; all its tokens wait again."""
 
+    def advance(self, slot: int, n_past: int) -> None:
+        """Note that a row's first `n_past` tokens have come into its cells."""
+
+    def shift(self, slot: int, n_keep: int, n_discard: int, *, move: bool) -> None:
+        """Forget tokens of a row after the first `n_keep`; `move` their followers' cells, or drop them."""
+
     def step(self, bites: list[tuple[int, int]]) -> tuple[StepCode, list[RowEvent]]:
         """Feed the bites in one decode and sample the rows that are through."""
+
+    def shut(self) -> None:
+        """Free the rows."""
+
+
+class NoRows:
+    """The rows of a model that generates nothing: there are none, and nobody may open one."""
+
+    def open(self, slot: int, task: Task, placement: Placement) -> None:  # noqa: ARG002
+        """Refuse."""
+        raise InvalidRequestError("this model generates no text", param="model")
+
+    def close(self, slot: int) -> None:
+        """Nothing is open."""
+
+    def remove(self, seq_id: int) -> None:
+        """Nothing is held."""
+
+    def rewind(self, slot: int) -> None:
+        """Nothing runs."""
+
+    def advance(self, slot: int, n_past: int) -> None:
+        """Nothing runs."""
+
+    def shift(self, slot: int, n_keep: int, n_discard: int, *, move: bool) -> None:
+        """Nothing runs."""
+
+    def step(self, bites: list[tuple[int, int]]) -> tuple[StepCode, list[RowEvent]]:  # noqa: ARG002
+        """Do nothing."""
+        return StepCode.OK, []
+
+    def shut(self) -> None:
+        """Nothing is held."""
 
 
 class NativeRunner:
     """Rows of a llama.cpp context. A row's number is its slot."""
 
-    def __init__(self, context: Context, *, n_slots: int, n_ctx: int) -> None:
-        """`n_ctx` is the most tokens that one row may hold."""
+    def __init__(self, context: Context, *, n_slots: int, n_ctx: int, shifts: bool = False) -> None:
+        """`n_ctx` is the most tokens that one row may hold; with `shifts` it goes on then."""
         self._stepper = Stepper(context, n_slots)
+        self._shifts = shifts
         self._n_ctx = n_ctx
 
     def open(self, slot: int, task: Task, placement: Placement) -> None:
@@ -48,9 +89,14 @@ class NativeRunner:
             source=placement.source,
             n_past=placement.n_shared,
             n_ctx=self._n_ctx,
+            shifts=self._shifts,
             max_tokens=task.max_tokens,
+            min_tokens=task.min_tokens,
             sampler=task.sampler,
             stops=task.stops,
+            stop_tokens=task.stop_tokens,
+            logprobs=task.logprobs,
+            prompt_logprobs=task.prompt_logprobs,
         )
 
     def close(self, slot: int) -> None:
@@ -64,6 +110,14 @@ class NativeRunner:
     def rewind(self, slot: int) -> None:
         """Drop a row's cells; all its tokens wait again."""
         self._stepper.rewind_row(slot)
+
+    def advance(self, slot: int, n_past: int) -> None:
+        """Note that a row's first `n_past` tokens have come into its cells."""
+        self._stepper.advance_row(slot, n_past)
+
+    def shift(self, slot: int, n_keep: int, n_discard: int, *, move: bool) -> None:
+        """Forget tokens of a row after the first `n_keep`; `move` their followers' cells, or drop them."""
+        self._stepper.shift_row(slot, n_keep, n_discard, move=move)
 
     def step(self, bites: list[tuple[int, int]]) -> tuple[StepCode, list[RowEvent]]:
         """Feed the bites in one decode and sample the rows that are through."""

@@ -6,89 +6,36 @@ tells the outcome with `commit`, or with `make_room` when the KV cells ran out.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
-from shimmy.worker.prefix import Placement, PrefixIndex, prefix_key
+from shimmy.worker.job import Admit, Evict, Job, Plan, Rewind
+from shimmy.worker.portions import Portions
+
+if TYPE_CHECKING:
+    from shimmy.worker.prefix import PrefixIndex
 
 HEADROOM = 32
 """Tokens that each running row may grow by before another row is let in beside it: a row that is
 let in too early is soon preempted, and its prompt computed again."""
 
-BITE_SECONDS = 0.9
-"""How long a step may take that feeds prompts while rows generate: their longest pause."""
-
-MIN_BITE = 16
-"""Tokens that prompts get in such a step however slow the model is."""
-
-FIRST_BITE = 64
-"""Tokens that they get while its speed is not known yet."""
-
 WORTH_WAITING = 32
 """Tokens of a common beginning from which on a prompt waits until another row has taken them in."""
 
 
-@dataclass(slots=True)
-class Job:
-    """A request as the scheduler sees it: `tokens` known so far, `n_past` of them in cells."""
-
-    id: int
-    tokens: list[int]
-    n_past: int = 0
-    n_shared: int = 0
-    slot: int | None = None
-    seq_id: int = -1
-    paused: bool = False
-    key: bytes = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Make the key once: a job may wait for many plans."""
-        self.key = prefix_key(self.tokens)
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens of the prompt and of the answer so far."""
-        return len(self.tokens)
-
-    @property
-    def n_waiting(self) -> int:
-        """Tokens that wait to be fed."""
-        return len(self.tokens) - self.n_past
-
-    @property
-    def generating(self) -> bool:
-        """Whether only the token sampled last waits."""
-        return self.n_past > 0 and self.n_waiting == 1
+WORTH_FETCHING = 32
+"""Tokens from which on it pays to bring them back from host memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Admit:
-    """Open a row for `job`, whose prompt lies where `placement` says."""
+class Store(Protocol):
+    """What has been saved of evicted sequences."""
 
-    job: Job
-    placement: Placement
+    def n_saved(self, key: bytes) -> int:
+        """Return how many first tokens of a prompt could be brought back."""
 
-
-@dataclass(frozen=True, slots=True)
-class Evict:
-    """Remove the cells of a sequence."""
-
-    seq_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rewind:
-    """Remove the cells of a running row, which then starts over."""
-
-    job: Job
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One step: what to do first, in this order, and (slot, tokens to feed) of each row in it."""
-
-    actions: list[Admit | Evict] = field(default_factory=list)
-    bites: list[tuple[int, int]] = field(default_factory=list)
+    def mark(self, n_prompt: int) -> int:
+        """Return at how many tokens a prompt's intake is to stop for a checkpoint; 0: nowhere."""
 
 
 class Scheduler:
@@ -101,18 +48,30 @@ class Scheduler:
     """
 
     def __init__(
-        self, index: PrefixIndex, *, n_slots: int, n_cells: int, n_batch: int, n_bite: int
+        self,
+        index: PrefixIndex,
+        *,
+        n_slots: int,
+        n_cells: int | None,
+        n_batch: int,
+        n_bite: int,
+        store: Store | None = None,
     ) -> None:
-        """All sizes are in tokens, except `n_slots`."""
+        """All sizes are in tokens, except `n_slots`. Without `n_cells` each slot has its own."""
         self._index = index
+        self._store = store
         self._n_cells = n_cells
-        self._n_batch = n_batch
-        self._n_bite = n_bite
+        self._portions = Portions(n_batch=n_batch, n_bite=n_bite)
         self._free = list(range(n_slots - 1, -1, -1))
         self._waiting: deque[Job] = deque()
         self._running: dict[int, Job] = {}
-        # Seconds that a prompt's token takes, a moving mean.
-        self._token_seconds: float | None = None
+        # The same jobs, the oldest first, and those of them that are paused.
+        self._rows: list[Job] = []
+        self._paused: list[Job] = []
+        self._marked: list[Job] = []
+        self._fetching: list[Job] = []
+        # Which idle sequence the last request of a slot has left.
+        self._left: dict[int, int] = {}
         # Since the last preemption no row has ended: letting one in would only fail again.
         self._congested = False
 
@@ -135,32 +94,100 @@ class Scheduler:
         """Queue a job behind those that wait."""
         self._waiting.append(job)
 
-    def remove(self, job: Job, *, keep: bool = True) -> Evict | None:
+    def remove(self, job: Job, *, keep: bool = True) -> int | None:
         """Forget a job, whether it waits or runs, and free its slot.
 
         Its cells stay for prompts that begin alike; if they are of no use, or without `keep`, the
-        caller is told to remove them.
+        caller is to remove those of the sequence that is returned.
         """
         self._congested = False
         if job.slot is None:
             self._waiting.remove(job)
             return None
-        del self._running[job.slot]
-        self._free.append(job.slot)
-        self._free.sort(reverse=True)
-        job.slot = None
+        slot, job.slot = job.slot, None
+        job.n_fetch = 0
+        del self._running[slot]
+        self._rows.remove(job)
+        if job.paused:
+            self._paused.remove(job)
+        insort(self._free, slot, key=_descending)
         if not keep:
             self._index.drop(job.seq_id)
         elif self._index.rest(job.seq_id):
+            self._left[slot] = job.seq_id
             return None
-        return Evict(job.seq_id)
+        return job.seq_id
+
+    def left(self, slot: int) -> int | None:
+        """Return the idle sequence that the last request of a slot has left, if it is still there."""
+        return None if slot in self._running else self._left.get(slot)
+
+    def left_tokens(self, slot: int) -> bytes | None:
+        """Return the tokens of the sequence of `left`."""
+        seq_id = self.left(slot)
+        return None if seq_id is None else self._index.tokens(seq_id)
+
+    def erase(self, slot: int) -> None:
+        """Forget the sequence of `left`, whose cells the caller removes."""
+        self._index.drop(self._left[slot])
+        self._forget_left(self._left[slot])
+
+    def clear(self, n_cells: int) -> tuple[list[Evict], bool]:
+        """Evict for an idle sequence of `n_cells` that the caller brings; False: there is no room."""
+        over = 0
+        if self._n_cells is not None:
+            over = max(self._index.n_cells + n_cells - self._n_cells, 0)
+        evicted = self._evicted(over, n_ids=1)
+        fits = self._n_cells is None or self._index.n_cells + n_cells <= self._n_cells
+        return evicted, fits and self._index.has_free_id
+
+    def adopt(self, slot: int, tokens: list[int]) -> int:
+        """Count a new idle sequence, which the caller fills, as what a slot has left."""
+        self._left[slot] = self._index.adopt(tokens)
+        return self._left[slot]
+
+    def running(self, slot: int) -> Job | None:
+        """Return the job that has a slot."""
+        return self._running.get(slot)
+
+    @property
+    def fetching(self) -> list[Job]:
+        """Jobs whose row is open, but whose first tokens are to come from host memory."""
+        return [job for job in self._fetching if job.n_fetch]
+
+    def take_marked(self) -> list[Job]:
+        """Return the jobs that have reached their marks since the last call."""
+        marked, self._marked = self._marked, []
+        return marked
+
+    def fetched(self, job: Job, n_tokens: int) -> None:
+        """Note that a job's first `n_tokens` are in cells; less than were there: it starts over."""
+        if n_tokens < job.n_past:
+            self._index.rewind(job.seq_id)
+            job.n_past = n_tokens = 0
+        self._index.extend(job.seq_id, job.tokens[job.n_past : n_tokens])
+        job.n_past = job.n_shared = n_tokens
+        if n_tokens >= job.n_fetch:
+            job.n_fetch = 0
+
+    def shift(self, job: Job, n_keep: int, n_discard: int) -> bool:
+        """Forget `n_discard` tokens after the first `n_keep`; False: the rest is fed again."""
+        moved = self._index.shift(job.seq_id, n_keep, n_discard)
+        del job.tokens[n_keep : n_keep + n_discard]
+        job.n_discarded += n_discard
+        job.n_past = job.n_past - n_discard if moved else n_keep
+        return moved
 
     def plan(self) -> Plan:
         """Resume and admit what fits, share out the batch, and make room for it."""
         self._resume()
         actions = self._admit()
-        bites = self._bites()
-        actions += self._trim(sum(n_tokens for _, n_tokens in bites))
+        bites = self._portions.share(self._rows)
+        n_tokens = sum(n_tokens for _, n_tokens in bites)
+        if self._store is not None:
+            # each block that comes back goes through cells of its own
+            n_tokens += sum(job.n_fetch - job.n_past + WORTH_FETCHING for job in self.fetching)
+        actions += self._trim(n_tokens)
         return Plan(actions, bites)
 
     def commit(self, bites: list[tuple[int, int]], sampled: list[tuple[int, int]]) -> None:
@@ -170,17 +197,14 @@ class Scheduler:
             fed = job.n_past + n_tokens
             self._index.extend(job.seq_id, job.tokens[job.n_past : fed])
             job.n_past = fed
+            if fed == job.n_mark:
+                self._marked.append(job)
         for slot, token in sampled:
             self._running[slot].tokens.append(token)
 
     def observe(self, bites: list[tuple[int, int]], seconds: float) -> None:
         """Learn the model's speed from how long a step with these bites took."""
-        n_tokens = sum(n for _, n in bites if n > 1)
-        if n_tokens < MIN_BITE:
-            return
-        seen = seconds / n_tokens
-        known = self._token_seconds
-        self._token_seconds = seen if known is None else 0.7 * known + 0.3 * seen
+        self._portions.observe(bites, seconds)
 
     def make_room(self, bites: list[tuple[int, int]]) -> list[Evict] | Rewind | None:
         """Say what to do when the cells did not suffice for `bites`; None when nothing helps.
@@ -188,25 +212,28 @@ class Scheduler:
         Idle sequences go first. Then the youngest row pauses: it is fed again from its first token
         when another has ended.
         """
-        evicted = self._index.evict(max(sum(n for _, n in bites), 1))
+        evicted = self._evicted(max(sum(n for _, n in bites), 1))
         if evicted:
-            return [Evict(seq_id) for seq_id in evicted]
+            return evicted
         active = self._active()
         if len(active) < 2:
             return None
         job = active[-1]
         self._index.rewind(job.seq_id)
-        job.n_past = 0
+        job.n_past = job.n_fetch = 0
         job.paused = True
+        insort(self._paused, job, key=_age)
         self._congested = True
         return Rewind(job)
 
     def _active(self) -> list[Job]:
         """Running rows that are not paused, the oldest first."""
-        return sorted((job for job in self._running.values() if not job.paused), key=_age)
+        return [job for job in self._rows if not job.paused]
 
     def _room(self, n_cells: int) -> bool:
         """Whether a row that needs `n_cells` fits beside those that run; alone it always does."""
+        if self._n_cells is None:
+            return True
         active = self._active()
         if not active:
             return True
@@ -217,39 +244,51 @@ class Scheduler:
         return held + n_cells + HEADROOM <= self._n_cells
 
     def _resume(self) -> None:
-        for job in sorted(self._running.values(), key=_age):
-            if job.paused:
-                if not self._room(job.n_tokens):
-                    return
-                job.paused = False
+        while self._paused and self._room(self._paused[0].n_tokens):
+            self._paused.pop(0).paused = False
 
     def _admit(self) -> list[Admit | Evict]:
         actions: list[Admit | Evict] = []
-        if any(job.paused for job in self._running.values()):
+        if self._paused:
             return actions
         for job in list(self._waiting):
-            n_shared = self._index.n_shared(job.key)
-            if self._free and self._worth_waiting(job, n_shared):
+            if not self._free:
+                break
+            n_shared = self._index.n_shared(job.lookup)
+            if not job.fresh and self._worth_waiting(job, n_shared):
                 continue
-            if not self._free or not self._room(job.n_tokens - n_shared):
+            if not self._room(job.n_tokens - n_shared):
                 break
             self._waiting.remove(job)
-            actions += [Evict(seq_id) for seq_id in self._index.evict(0, n_ids=1)]
-            placement = self._index.place(job.key)
-            job.slot = self._free.pop()
-            job.seq_id = placement.seq_id
-            job.n_past = job.n_shared = placement.n_shared
-            self._running[job.slot] = job
-            actions.append(Admit(job, placement))
+            if self._index.needs_id(job.lookup):
+                actions += self._evicted(0, n_ids=1)
+            actions.append(self._start(job))
         return actions
+
+    def _start(self, job: Job) -> Admit:
+        placement = self._index.place(job.lookup)
+        if placement.source is None:
+            self._forget_left(placement.seq_id)
+        job.slot = self._free.pop()
+        self._left.pop(job.slot, None)
+        job.seq_id = placement.seq_id
+        job.n_past = job.n_shared = placement.n_shared
+        if self._store is not None:
+            n_saved = self._store.n_saved(job.lookup)
+            job.n_fetch = n_saved if n_saved >= job.n_past + WORTH_FETCHING else 0
+            job.n_mark = self._store.mark(job.n_tokens)
+            self._fetching = [*self.fetching, job]
+        self._running[job.slot] = job
+        insort(self._rows, job, key=_age)
+        return Admit(job, placement)
 
     def _worth_waiting(self, job: Job, n_shared: int) -> bool:
         """Whether a row that takes in its prompt right now will soon have more to share."""
-        for other in self._running.values():
+        for other in self._rows:
             if other.paused or other.generating:
                 continue
-            n_common = self._index.n_common(job.key, other.key)
-            if n_common > max(n_shared, other.n_past, WORTH_WAITING):
+            needed = max(n_shared, other.n_past, WORTH_WAITING) + 1
+            if self._index.could_share(job.key, other.key, needed):
                 return True
         return False
 
@@ -258,38 +297,31 @@ class Scheduler:
 
         Idle cells cost a little in each step: attention runs over them too, masked.
         """
+        if self._n_cells is None:
+            return []
         over = max(
             self._index.n_cells + n_tokens - self._n_cells,
             self._index.n_idle_cells - self._n_cells // 2,
         )
-        return [Evict(seq_id) for seq_id in self._index.evict(over)] if over > 0 else []
+        return self._evicted(over) if over > 0 else []
 
-    def _bite_limit(self) -> int:
-        """Prompt tokens for a step in which rows generate."""
-        if self._token_seconds is None:
-            return min(FIRST_BITE, self._n_bite)
-        affordable = int(BITE_SECONDS / max(self._token_seconds, 1e-9))
-        return min(max(affordable, MIN_BITE), self._n_bite)
+    def _evicted(self, n_cells: int, n_ids: int = 0) -> list[Evict]:
+        dropped = self._index.evict(n_cells, n_ids=n_ids)
+        for resident in dropped:
+            self._forget_left(resident.seq_id)
+        return [Evict(resident) for resident in dropped]
 
-    def _bites(self) -> list[tuple[int, int]]:
-        active = self._active()
-        bites = [(job.slot, 1) for job in active if job.generating and job.slot is not None]
-        prompts = sorted(
-            (job for job in active if not job.generating), key=lambda job: job.n_waiting
-        )
-        budget = self._n_batch - len(bites)
-        if bites:
-            budget = min(budget, self._bite_limit())
-        for i, job in enumerate(prompts):
-            # what a short prompt leaves of its share goes to the longer ones behind it
-            share = max(budget // (len(prompts) - i), 1)
-            n_tokens = min(job.n_waiting, share, budget)
-            if n_tokens > 0 and job.slot is not None:
-                bites.append((job.slot, n_tokens))
-                budget -= n_tokens
-        return bites
+    def _forget_left(self, seq_id: int) -> None:
+        """A sequence is no longer what a slot's last request has left."""
+        for slot, left in list(self._left.items()):
+            if left == seq_id:
+                del self._left[slot]
 
 
 def _age(job: Job) -> int:
     """Order by arrival: ids are given out in that order."""
     return job.id
+
+
+def _descending(slot: int) -> int:
+    return -slot

@@ -200,3 +200,76 @@ def test_a_row_of_nan_or_minus_infinity_does_not_crash(bench: Bench, n: int, k: 
         token = lib.shm_sampler_draw(sampler, row)
         assert 0 <= token < bench.n_vocab
         lib.shm_sampler_free(sampler)
+
+
+LAZY: dict[str, list[dict[str, Any]]] = {
+    "word": [{"type": 1, "value": "fox"}],
+    "two words": [{"type": 1, "value": "zebra"}, {"type": 1, "value": "fox"}],
+    "pattern": [{"type": 2, "value": "f[ou]x"}],
+    "group": [{"type": 2, "value": "the (f[ou]x)"}],
+    "from the start": [{"type": 2, "value": "^nothing of the kind$"}, {"type": 1, "value": "fox"}],
+    "full": [{"type": 3, "value": "[^f]*(fox)"}],
+    "inside of a token": [{"type": 1, "value": "ox"}],
+}
+
+
+@pytest.mark.parametrize("triggers", LAZY.values(), ids=LAZY.keys())
+def test_a_lazy_grammar_wakes_when_common_samplers_does(
+    bench: Bench, triggers: list[dict[str, Any]]
+) -> None:
+    """Both are led to the same text by a bias on its tokens, one after the other."""
+    begins = 'root ::= "fox"' if triggers[0]["value"] != "ox" else 'root ::= "ox"'
+    fields = {
+        "grammar": begins + ' " " [0-9]+',
+        "grammar_lazy": True,
+        "grammar_triggers": triggers,
+        "temperature": 0,
+        "seed": 1,
+    }
+    text = json.dumps(fields).encode()
+    ours = lib.shm_sampler_new(bench.model.ptr, 256, text, len(text))
+    theirs = lib.shm_reference_new(bench.model.ptr, 256, text, len(text))
+    assert ours != ffi.NULL, ffi.string(lib.shm_last_error())
+    assert theirs != ffi.NULL, ffi.string(lib.shm_last_error())
+    wanted = bench.model.vocab.tokenize("so the fox", add_special=False) + [300] * 6
+    left, right = [], []
+    random = np.random.default_rng(1)
+    try:
+        for token in wanted:
+            row = random.normal(0, 1, bench.n_vocab).astype(np.float32)
+            row[token] = 50
+            copy = ffi.new("float[]", bench.n_vocab)
+            ffi.memmove(copy, row.tobytes(), row.nbytes)
+            left.append(lib.shm_sampler_draw(ours, copy))
+            ffi.memmove(lib.llama_get_logits_ith(bench.context.ptr, -1), row.tobytes(), row.nbytes)
+            right.append(lib.shm_reference_draw(theirs, bench.context.ptr, -1))
+    finally:
+        lib.shm_sampler_free(ours)
+        lib.shm_reference_free(theirs)
+    assert left == right
+    assert left[: len(wanted) - 6] == wanted[:-6]
+    assert 300 not in left  # the grammar was awake
+
+
+def test_a_lazy_grammar_waits_through_a_long_text(bench: Bench) -> None:
+    """std::regex over all of it would overflow the stack."""
+    fields = {
+        "grammar": 'root ::= "<tool>" [0-9]+',
+        "grammar_lazy": True,
+        "grammar_triggers": [{"type": 2, "value": r"[\s\S]*?(<tool>)"}],
+        "temperature": 0,
+    }
+    text = json.dumps(fields).encode()
+    sampler = lib.shm_sampler_new(bench.model.ptr, 256, text, len(text))
+    assert sampler != ffi.NULL
+    row = ffi.new("float[]", bench.n_vocab)
+    words, tool = [bench.model.vocab.tokenize(t, add_special=False) for t in (" the", "<tool>")]
+    try:
+        for token in words * 1_200 + tool:
+            row[token] = 50.0
+            assert lib.shm_sampler_draw(sampler, row) == token
+            row[token] = 0.0
+        piece = bench.model.vocab.token_to_piece(lib.shm_sampler_draw(sampler, row))
+        assert piece.decode().isdigit()
+    finally:
+        lib.shm_sampler_free(sampler)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 
 from shimmy.errors import ClosedError, InvalidRequestError
-from shimmy.llama import Context, Model
+from shimmy.llama import Context, ContextParams, Model
 from shimmy.llama.row_sampler import RowSampler
 from shimmy.llama.stepper import Finish, StepCode, Stepper
 
@@ -183,3 +185,164 @@ def test_an_abort_leaves_the_row_as_it_was(
     context.clear_abort()
     assert code is StepCode.ABORTED
     assert len(generate(stepper, 0, 3, 2)) == 2
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    wide = logits.astype(np.float64) - logits.max()
+    return wide - np.log(np.exp(wide).sum())
+
+
+def test_log_probabilities_are_a_log_softmax_of_the_very_logits(
+    stepper: Stepper, context: Context, model: Model
+) -> None:
+    sampler = RowSampler(model, b'{"temperature": 2, "seed": 1}', n_ctx=64)
+    stepper.open_row(0, [5, 6, 7], seq_id=0, n_ctx=64, sampler=sampler, logprobs=20)
+    _, (event,) = stepper.step([(0, 3)])
+    expected = log_softmax(context.logits(-1))
+    assert event.scores is not None
+    (token, logprob), *top = event.scores.token
+    assert token == event.token
+    assert logprob == pytest.approx(expected[token], abs=1e-5)
+    assert [one for one, _ in top] == np.argsort(-expected, kind="stable")[:20].tolist()
+    assert [value for _, value in top] == pytest.approx(np.sort(expected)[::-1][:20], abs=1e-5)
+
+
+def test_a_prompts_log_probabilities_come_with_the_first_event(
+    stepper: Stepper, context: Context, model: Model
+) -> None:
+    prompt = [5, 6, 7, 8, 9, 10]
+    stepper.open_row(
+        0,
+        prompt,
+        seq_id=0,
+        n_ctx=64,
+        sampler=RowSampler(model, GREEDY, n_ctx=64),
+        prompt_logprobs=1,
+    )
+    _, events = stepper.step([(0, 4)])
+    assert events == []
+    rows = [log_softmax(context.logits(i)) for i in range(4)]
+    _, (event,) = stepper.step([(0, 2)])
+    rows.append(log_softmax(context.logits(0)))
+    assert event.scores is not None
+    assert event.scores.token == []
+    assert [scores[0][0] for scores in event.scores.prompt] == prompt[1:]
+    for row, scores in zip(rows, event.scores.prompt, strict=True):
+        assert scores[0][1] == pytest.approx(row[scores[0][0]], abs=1e-5)
+        assert scores[1] == (int(row.argmax()), pytest.approx(row.max(), abs=1e-5))
+    _, (event,) = stepper.step([(0, 1)])
+    assert event.scores is None
+
+
+def test_a_rewound_row_scores_each_token_of_its_prompt_once(stepper: Stepper, model: Model) -> None:
+    prompt = [5, 6, 7, 8, 9, 10]
+    sampler = RowSampler(model, GREEDY, n_ctx=64)
+    stepper.open_row(0, prompt, seq_id=0, n_ctx=64, sampler=sampler, prompt_logprobs=0)
+    stepper.step([(0, 4)])
+    assert stepper.rewind_row(0) == 6
+    _, (event,) = stepper.step([(0, 6)])
+    assert event.scores is not None
+    assert [scores[0][0] for scores in event.scores.prompt] == prompt[1:]
+
+
+def test_a_row_without_tokens_to_generate_ends_with_its_prompt(
+    stepper: Stepper, sampler: RowSampler
+) -> None:
+    stepper.open_row(0, [5, 6, 7], seq_id=0, n_ctx=64, sampler=sampler, max_tokens=0)
+    _, (event,) = stepper.step([(0, 3)])
+    assert (event.token, event.finish, event.n_generated, event.text) == (None, Finish.LIMIT, 0, "")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"logprobs": 10_000}, "vocabulary"),
+        ({"prompt_logprobs": 10_000}, "vocabulary"),
+        ({"stop_tokens": [10_000_000]}, "stop_tokens"),
+        ({"stop_tokens": [-1]}, "stop_tokens"),
+    ],
+    ids=str,
+)
+def test_what_a_row_cannot_tell_or_end_with_is_refused(
+    stepper: Stepper, sampler: RowSampler, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=message):
+        stepper.open_row(0, [5, 6], seq_id=0, n_ctx=64, sampler=sampler, **change)
+
+
+def test_a_scored_prompt_shares_no_cells(stepper: Stepper, model: Model) -> None:
+    stepper.open_row(0, [5, 6, 7], seq_id=0, n_ctx=64, sampler=RowSampler(model, GREEDY, n_ctx=64))
+    stepper.step([(0, 3)])
+    sampler = RowSampler(model, GREEDY, n_ctx=64)
+    with pytest.raises(InvalidRequestError, match="scored"):
+        stepper.open_row(
+            1,
+            [5, 6, 7],
+            seq_id=1,
+            n_ctx=64,
+            source=0,
+            n_past=2,
+            sampler=sampler,
+            prompt_logprobs=0,
+        )
+
+
+def test_more_rows_of_logits_than_the_context_holds_are_refused(model: Model) -> None:
+    params = ContextParams(n_ctx=256, n_seq_max=2, n_outputs_max=4, kv_unified=True)
+    with Context(model, params) as context, Stepper(context, 2) as stepper:
+        sampler = RowSampler(model, GREEDY, n_ctx=64)
+        stepper.open_row(0, [5] * 10, seq_id=0, n_ctx=64, sampler=sampler, prompt_logprobs=0)
+        with pytest.raises(InvalidRequestError, match="n_outputs"):
+            stepper.step([(0, 5)])
+        assert stepper.step([(0, 4)])[0] is StepCode.OK
+
+
+def test_a_full_row_that_shifts_goes_on_with_the_tokens_it_keeps(
+    stepper: Stepper, sampler: RowSampler
+) -> None:
+    stepper.open_row(
+        0, [5, 6, 7, 8, 9, 10], seq_id=0, n_ctx=16, sampler=sampler, shifts=True, max_tokens=30
+    )
+    generate(stepper, 0, 6, 9)
+    _, (event,) = stepper.step([(0, 1)])
+    assert event.finish is Finish.SHIFT
+    stepper.shift_row(0, 2, 6, move=True)
+    _, (event,) = stepper.step([(0, 1)])
+    assert (event.n_generated, event.finish) == (11, Finish.NONE)
+
+
+def test_a_shift_without_moving_has_the_rest_fed_again(
+    stepper: Stepper, sampler: RowSampler
+) -> None:
+    stepper.open_row(0, list(range(5, 20)), seq_id=0, n_ctx=16, sampler=sampler, shifts=True)
+    _, (event,) = stepper.step([(0, 15)])
+    assert event.finish is Finish.SHIFT
+    stepper.shift_row(0, 4, 5, move=False)
+    # 16 tokens less 5, of which 4 are in cells
+    _, (event,) = stepper.step([(0, 7)])
+    assert event.n_generated == 2
+
+
+@pytest.mark.parametrize(("n_keep", "n_discard"), [(-1, 2), (0, 0), (1, 3), (4, 4)])
+def test_a_shift_that_leaves_nothing_to_shift_is_refused(
+    n_keep: int, n_discard: int, stepper: Stepper, sampler: RowSampler
+) -> None:
+    stepper.open_row(0, [5, 6, 7, 8, 9], seq_id=0, n_ctx=16, sampler=sampler, shifts=True)
+    stepper.step([(0, 4)])
+    with pytest.raises(InvalidRequestError, match="n_keep"):
+        stepper.shift_row(0, n_keep, n_discard, move=True)
+    assert stepper.step([(0, 1)])[0] is StepCode.OK
+
+
+@pytest.mark.parametrize(
+    ("n_past", "word"), [(2, "goes back"), (5, "no token to feed"), (4, "do not reach")]
+)
+def test_a_row_advances_only_to_where_its_cells_reach(
+    n_past: int, word: str, stepper: Stepper, sampler: RowSampler
+) -> None:
+    stepper.open_row(0, [5, 6, 7, 8, 9], seq_id=0, n_ctx=16, sampler=sampler)
+    stepper.step([(0, 3)])
+    with pytest.raises(InvalidRequestError, match=word):
+        stepper.advance_row(0, n_past)
+    stepper.advance_row(0, 3)
+    assert len(stepper.step([(0, 2)])[1]) == 1

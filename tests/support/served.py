@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -45,6 +46,13 @@ class Served:
             time.sleep(0.02)
         raise AssertionError("the server did not become healthy")
 
+    def wait_idle(self, seconds: float = 5.0) -> None:
+        """Wait until no request is in flight."""
+        end = time.monotonic() + seconds
+        while self.get("/health")[1]["requests_active"]:
+            assert time.monotonic() < end, "requests are still in flight"
+            time.sleep(0.02)
+
     def worker_pid(self) -> int:
         """Return the pid of the one worker process."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
@@ -67,6 +75,12 @@ def serve(home: Path, *args: str) -> Iterator[Served]:
     environment |= {
         "HOME": str(home),
         "XDG_DATA_HOME": str(home / "data"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        # empty is as good as unset: no model of this machine is found
+        "HF_HOME": "",
+        "HF_HUB_CACHE": "",
+        "OLLAMA_MODELS": "",
+        "LLAMA_CACHE": "",
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "shimmy", "serve", "--bind", "127.0.0.1:0", *args],
@@ -76,8 +90,12 @@ def serve(home: Path, *args: str) -> Iterator[Served]:
         cwd=home,
         env=environment,
     )
+    drain = None
     try:
         served = Served(process, _address(process))
+        # a pipe that nobody reads fills up, and stops the server
+        drain = threading.Thread(target=_read_all, args=(process,))
+        drain.start()
         served.wait_healthy()
         yield served
         process.terminate()
@@ -85,8 +103,16 @@ def serve(home: Path, *args: str) -> Iterator[Served]:
     finally:
         process.kill()
         process.wait()
+        if drain is not None:
+            drain.join()
         if process.stdout is not None:
             process.stdout.close()
+
+
+def _read_all(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    for _ in process.stdout:
+        pass
 
 
 def _address(process: subprocess.Popen[str]) -> str:

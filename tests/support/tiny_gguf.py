@@ -71,13 +71,14 @@ def write_model(
     n_expert_used: int = 2,
     n_ctx: int = N_CTX,
     n_unused: int = 0,
+    n_cls: int = 0,
     seed: int = 7,
     fields: dict[str, tuple[Any, gguf.GGUFValueType]] | None = None,
     drop: tuple[str, ...] = (),
 ) -> Path:
     """Write a model of arch llama, qwen2vl (M-RoPE), mamba (recurrent) or bert (encoder).
 
-    `n_unused` tokens that are never meant are added to the vocabulary. `fields` sets or replaces metadata, "{arch}" in a key is the architecture's name; `drop` leaves out metadata or tensors.
+    `n_unused` tokens that are never meant are added to the vocabulary. `n_cls` makes the encoder a reranker. `fields` sets or replaces metadata, "{arch}" in a key is the architecture's name; `drop` leaves out metadata or tensors.
     """
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, arch)
@@ -97,11 +98,16 @@ def write_model(
         writer, n_layer, n_expert
     )
     tensors["token_embd.weight"] = (len(vocabulary()[0]) + n_unused, N_EMBD)
+    if n_cls:
+        tensors |= _classifier(writer, n_cls)
     _add_vocabulary(writer, arch, n_unused)
 
     metadata = writer.kv_data[0]
     for key, (value, kind) in (fields or {}).items():
-        sub = gguf.GGUFValueType.UINT32 if kind == gguf.GGUFValueType.ARRAY else None
+        sub = None
+        if kind == gguf.GGUFValueType.ARRAY:
+            words = bool(value) and isinstance(value[0], str)
+            sub = gguf.GGUFValueType.STRING if words else gguf.GGUFValueType.UINT32
         metadata[key.replace("{arch}", arch)] = gguf.GGUFValue(value, kind, sub)
     for name in drop:
         metadata.pop(name.replace("{arch}", arch), None)
@@ -311,6 +317,16 @@ def _bert(writer: gguf.GGUFWriter, n_layer: int, _n_expert: int) -> dict[str, tu
         for x in ("attn_output_norm", "layer_output_norm"):
             tensors |= {f"{b}{x}.weight": (N_EMBD,), f"{b}{x}.bias": (N_EMBD,)}
     return tensors
+
+
+def _classifier(writer: gguf.GGUFWriter, n_cls: int) -> dict[str, tuple[int, ...]]:
+    writer.add_pooling_type(gguf.PoolingType.RANK)
+    return {
+        "cls.weight": (N_EMBD, N_EMBD),
+        "cls.bias": (N_EMBD,),
+        "cls.output.weight": (n_cls, N_EMBD),
+        "cls.output.bias": (n_cls,),
+    }
 
 
 def _add_vocabulary(writer: gguf.GGUFWriter, arch: str, n_unused: int = 0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,10 +12,11 @@ from shimmy.engine.types.event import Delta, Event, Failed, Finished
 from shimmy.engine.types.frame import Report, Step
 from shimmy.errors import InvalidRequestError, LlamaError
 from shimmy.llama.stepper import Finish, RowEvent, StepCode
+from shimmy.worker.job import Job
 from shimmy.worker.loop import Loop
 from shimmy.worker.prefix import Placement, PrefixIndex
-from shimmy.worker.scheduler import Job, Scheduler
-from shimmy.worker.task import Task
+from shimmy.worker.scheduler import Scheduler
+from shimmy.worker.task import Choices, Task
 
 
 @dataclass
@@ -115,6 +117,7 @@ class Harness:
     def add(self, request_id: int, n_tokens: int = 4) -> Task:
         task = Task(
             job=Job(request_id, [1000 + request_id] * n_tokens),
+            choices=Choices(request_id),
             n_prompt=n_tokens,
             sampler=FakeSampler(),  # type: ignore[arg-type]
             stops=[],
@@ -270,3 +273,26 @@ def test_a_row_error_reaches_its_reader_only() -> None:
     assert isinstance(failed, Failed)
     assert failed.message == "the grammar cannot go on"
     assert harness.text(2) == "abcde"
+
+
+def test_a_request_that_waits_past_its_deadline_fails_and_others_go_on() -> None:
+    harness = Harness(FakeRunner(n_words=20), n_slots=1)
+    harness.add(1)
+    late = harness.add(2)
+    late.deadline = 0.0
+    harness.add(3)
+    harness.run_until(done(harness, 3))
+    failed = harness.events[2][-1]
+    assert isinstance(failed, Failed)
+    assert failed.code == "deadline_exceeded"
+    assert late.sampler.closed
+    assert len(harness.text(1)) == len(harness.text(3)) == 20
+
+
+def test_a_call_runs_on_the_loops_thread_between_steps() -> None:
+    harness = Harness(FakeRunner(n_words=5))
+    seen: list[int] = []
+    harness.add(1)
+    harness.loop.call(lambda: seen.append(threading.get_ident()))
+    harness.run_until(done(harness, 1))
+    assert seen == [threading.get_ident()]

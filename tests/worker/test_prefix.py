@@ -6,7 +6,12 @@ import random
 
 import pytest
 
-from shimmy.worker.prefix import Placement, PrefixIndex, prefix_key
+from shimmy.worker.prefix import Placement, PrefixIndex, Sharing
+from shimmy.worker.resident import Resident, prefix_key
+
+
+def ids(residents: list[Resident]) -> list[int]:
+    return [resident.seq_id for resident in residents]
 
 
 def common(left: list[int], right: list[int]) -> int:
@@ -48,7 +53,7 @@ def test_eviction_frees_only_idle_sequences_and_only_what_is_not_shared() -> Non
     running = index.place(prefix_key([1] * 10 + [2] * 5))
     index.extend(running.seq_id, [2] * 5)
     assert index.n_idle_cells == 11
-    assert index.evict(100) == [idle.seq_id]
+    assert ids(index.evict(100)) == [idle.seq_id]
     assert index.n_cells == 15
     assert index.evict(100) == []
 
@@ -71,7 +76,7 @@ def test_a_thousand_random_operations_keep_index_and_cells_in_step(seed: int) ->
     for _ in range(1000):
         action = draw.choice(["place", "extend", "rest", "rewind", "evict", "drop"])
         if action == "place":
-            for seq_id in index.evict(0, n_ids=1):
+            for seq_id in ids(index.evict(0, n_ids=1)):
                 del cells[seq_id]
             if len(running) == 6:
                 continue
@@ -89,7 +94,7 @@ def test_a_thousand_random_operations_keep_index_and_cells_in_step(seed: int) ->
             assert [t for t, _ in cells[placed.seq_id]] == prompt[: placed.n_shared]
             running[placed.seq_id] = prompt[placed.n_shared :]
         elif action == "evict":
-            for seq_id in index.evict(draw.randrange(10)):
+            for seq_id in ids(index.evict(draw.randrange(10))):
                 assert seq_id not in running
                 del cells[seq_id]
         elif running:
@@ -113,3 +118,129 @@ def test_a_thousand_random_operations_keep_index_and_cells_in_step(seed: int) ->
                 del running[seq_id], cells[seq_id]
         assert index.faults() == []
         assert index.n_cells == len({cell for held in cells.values() for _, cell in held})
+
+
+def filled(index: PrefixIndex, tokens: list[int], *, idle: bool = True) -> int:
+    """Give the index a sequence of `tokens`; return its id."""
+    placed = index.place(prefix_key([*tokens, 0]))
+    index.extend(placed.seq_id, tokens[placed.n_shared :])
+    if idle:
+        index.rest(placed.seq_id)
+    return placed.seq_id
+
+
+def test_with_own_cells_an_idle_sequence_is_cut_back_and_goes_on() -> None:
+    index = PrefixIndex(2, sharing=Sharing.CUT)
+    seq_id = filled(index, [1] * 20 + [2] * 20)
+    assert index.place(prefix_key([1] * 20 + [3, 4])) == Placement(seq_id, 20)
+    assert index.n_cells == 20
+    assert index.faults() == []
+
+
+def test_with_own_cells_a_running_sequence_lends_nothing() -> None:
+    index = PrefixIndex(2, sharing=Sharing.CUT)
+    filled(index, [1] * 20, idle=False)
+    assert index.n_shared(prefix_key([1] * 20 + [3])) == 0
+    assert index.place(prefix_key([1] * 20 + [3])) == Placement(1)
+
+
+def test_with_own_cells_a_conversation_is_not_cut_for_a_few_tokens_while_one_is_empty() -> None:
+    index = PrefixIndex(2, sharing=Sharing.CUT)
+    filled(index, [1] * 100)
+    assert index.place(prefix_key([1] * 2 + [9] * 98)) == Placement(1)
+    index.rest(1)
+    index = PrefixIndex(1, sharing=Sharing.CUT)
+    filled(index, [1] * 100)
+    assert index.place(prefix_key([1] * 2 + [9] * 98)) == Placement(0, 2)
+
+
+def test_memory_that_cannot_be_cut_goes_on_only_where_it_ended() -> None:
+    index = PrefixIndex(4, sharing=Sharing.WHOLE)
+    seq_id = filled(index, [1, 2, 3, 4])
+    assert index.n_shared(prefix_key([1, 2, 3, 9, 9])) == 0
+    assert index.place(prefix_key([1, 2, 3, 4, 5])) == Placement(seq_id, 4)
+
+
+def test_an_id_is_needed_only_when_the_prompt_cannot_go_on_in_an_idle_sequence() -> None:
+    index = PrefixIndex(1, sharing=Sharing.WHOLE)
+    filled(index, [1, 2, 3])
+    assert not index.needs_id(prefix_key([1, 2, 3, 4]))
+    assert index.needs_id(prefix_key([1, 2, 9]))
+
+
+def test_a_shift_forgets_cells_and_hides_those_that_moved() -> None:
+    index = PrefixIndex(4)
+    seq_id = filled(index, list(range(100)), idle=False)
+    assert index.shift(seq_id, 10, 45)
+    assert index.n_cells == 55
+    index.extend(seq_id, [7, 8])
+    assert index.n_cells == 57
+    assert index.n_shared(prefix_key(range(100))) == 10
+    assert index.faults() == []
+    assert index.rest(seq_id) is False
+    assert index.n_cells == 0
+
+
+def test_a_shift_moves_no_cell_that_another_sequence_holds() -> None:
+    index = PrefixIndex(4)
+    seq_id = filled(index, list(range(100)), idle=False)
+    other = index.place(prefix_key(range(61)))
+    assert index.shift(seq_id, 10, 45) is False
+    assert index.n_cells == 60
+    assert index.faults() == []
+    index.extend(seq_id, list(range(55, 100)))
+    index.drop(other.seq_id)
+    assert index.n_cells == 55
+    assert index.faults() == []
+
+
+def test_adopted_tokens_are_found_like_any_idle_sequence() -> None:
+    index = PrefixIndex(4)
+    seq_id = index.adopt(range(50))
+    assert index.n_idle_cells == 50
+    assert index.place(prefix_key(range(60))) == Placement(seq_id, 50)
+    assert index.faults() == []
+
+
+def test_faults_tells_of_a_count_that_is_off() -> None:
+    index = PrefixIndex(4)
+    seq_id = filled(index, [1, 2, 3])
+    index._residents[seq_id].spans[0].n += 1
+    assert len(index.faults()) == 3
+
+
+@pytest.mark.parametrize("sharing", list(Sharing))
+def test_random_lives_of_sequences_leave_no_fault(sharing: Sharing) -> None:
+    draw = random.Random(3)
+    index = PrefixIndex(5, sharing=sharing)
+    running: dict[int, list[int]] = {}
+    for _ in range(1500):
+        action = draw.choice(["place", "extend", "rest", "rewind", "shift", "evict", "drop"])
+        if action == "place" and len(running) < 5:
+            prompt = [draw.randrange(2) for _ in range(draw.randrange(2, 30))]
+            if index.needs_id(prefix_key(prompt)):
+                index.evict(0, n_ids=1)
+            placed = index.place(prefix_key(prompt))
+            running[placed.seq_id] = prompt[placed.n_shared :]
+        elif action == "evict":
+            index.evict(draw.randrange(10))
+        elif running:
+            seq_id = draw.choice(list(running))
+            resident = index._residents[seq_id]
+            n_cells = resident.n_tokens + resident.n_hidden
+            match action:
+                case "extend":
+                    index.extend(seq_id, running[seq_id] or [draw.randrange(2)])
+                    running[seq_id] = []
+                case "rest":
+                    index.rest(seq_id)
+                    del running[seq_id]
+                case "rewind":
+                    index.rewind(seq_id)
+                case "shift" if n_cells > 4:
+                    index.shift(seq_id, draw.randrange(2), 2)
+                case "drop":
+                    index.drop(seq_id)
+                    del running[seq_id]
+        assert index.faults() == []
+        assert set(running) == {i for i, one in index._residents.items() if one.running}

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from shimmy.worker.prefix import PrefixIndex
-from shimmy.worker.scheduler import (
-    BITE_SECONDS,
-    FIRST_BITE,
-    HEADROOM,
-    MIN_BITE,
-    Admit,
-    Evict,
-    Job,
-    Plan,
-    Rewind,
-    Scheduler,
-)
+from shimmy.worker.job import Admit, Evict, Job, Plan, Rewind
+from shimmy.worker.portions import BITE_SECONDS, FIRST_BITE, MIN_BITE
+from shimmy.worker.prefix import PrefixIndex, Sharing
+from shimmy.worker.scheduler import HEADROOM, Scheduler
 
 
 def make(
@@ -25,7 +16,7 @@ def make(
     n_batch: int = 64,
     n_bite: int = 16,
     *,
-    sharing: bool = True,
+    sharing: Sharing = Sharing.CELLS,
 ) -> Scheduler:
     index = PrefixIndex(256, sharing=sharing)
     return Scheduler(index, n_slots=n_slots, n_cells=n_cells, n_batch=n_batch, n_bite=n_bite)
@@ -215,14 +206,6 @@ def test_the_same_prompt_again_still_feeds_its_last_token() -> None:
     assert first.n_shared == 0
 
 
-def test_without_sharing_every_prompt_starts_from_nothing_and_leaves_nothing() -> None:
-    scheduler = make(n_batch=512, sharing=False)
-    first, _ = run(scheduler, list(range(50)), 1)
-    assert scheduler.remove(first) == Evict(first.seq_id)
-    _, plan = run(scheduler, list(range(50)), 2)
-    assert placement(plan).n_shared == 0
-
-
 def test_rows_that_share_a_long_prompt_fit_where_their_sums_would_not() -> None:
     scheduler = make(n_slots=8, n_cells=1024, n_batch=2048)
     system = list(range(600))
@@ -261,7 +244,7 @@ def test_a_row_that_could_not_be_opened_leaves_its_sequence_free() -> None:
     one = job(1, 20)
     scheduler.submit(one)
     scheduler.plan()
-    assert scheduler.remove(one, keep=False) == Evict(one.seq_id)
+    assert scheduler.remove(one, keep=False) == one.seq_id
     assert scheduler._index.n_cells == 0
 
 
@@ -317,4 +300,125 @@ def test_a_prompt_alone_takes_the_whole_batch_however_slow_the_model_is() -> Non
 def test_steps_that_only_generate_say_nothing_about_the_speed_of_prompts() -> None:
     scheduler = make(n_batch=1024, n_bite=512, n_cells=8192)
     scheduler.observe([(0, 1), (1, 1)], 100.0)
-    assert scheduler._token_seconds is None
+    assert scheduler._portions._token_seconds is None
+
+
+class FakeStore:
+    """Says that the first 64 tokens of every prompt are in host memory."""
+
+    def __init__(self, n_saved: int = 64, mark: int = 0) -> None:
+        self.saved = n_saved
+        self.at = mark
+
+    def n_saved(self, key: bytes) -> int:
+        return min(self.saved, len(key) // 4)
+
+    def mark(self, n_prompt: int) -> int:
+        return self.at
+
+
+def with_store(store: FakeStore, **sizes: int) -> Scheduler:
+    limits = {"n_slots": 4, "n_cells": 1024, "n_batch": 64, "n_bite": 16} | sizes
+    return Scheduler(PrefixIndex(256), **limits, store=store)
+
+
+def test_a_row_is_not_fed_while_its_tokens_come_from_host_memory() -> None:
+    scheduler = with_store(FakeStore(), n_batch=512)
+    one = job(1, 100)
+    scheduler.submit(one)
+    assert scheduler.plan().bites == []
+    assert scheduler.fetching == [one]
+    scheduler.fetched(one, 32)
+    assert scheduler.plan().bites == []
+    scheduler.fetched(one, 64)
+    assert scheduler.fetching == []
+    assert scheduler.plan().bites == [(one.slot, 36)]
+    assert one.n_shared == 64
+    assert scheduler._index.n_cells == 64
+
+
+def test_what_host_memory_lacks_after_all_is_computed() -> None:
+    scheduler = with_store(FakeStore(), n_batch=512)
+    one = job(1, 100)
+    scheduler.submit(one)
+    scheduler.plan()
+    one.n_fetch = one.n_past
+    scheduler.fetched(one, one.n_past)
+    assert scheduler.plan().bites == [(one.slot, 100)]
+
+
+def test_a_few_tokens_are_not_worth_fetching() -> None:
+    scheduler = with_store(FakeStore(n_saved=16), n_batch=512)
+    one = job(1, 100)
+    scheduler.submit(one)
+    assert scheduler.plan().bites == [(one.slot, 100)]
+
+
+def test_room_is_made_for_what_is_fetched() -> None:
+    scheduler = with_store(FakeStore(), n_cells=400, n_batch=512)
+    scheduler._store = None
+    for number in range(2):
+        one, _ = run(scheduler, [1000 * (number + 1)] * 150, number)
+        scheduler.remove(one)
+    scheduler._store = FakeStore(n_saved=192)
+    scheduler.submit(job(9, 200))
+    assert evicted(scheduler.plan())
+
+
+def test_a_prompt_stops_at_its_mark_once() -> None:
+    scheduler = with_store(FakeStore(n_saved=0, mark=50), n_batch=512)
+    one = job(1, 100)
+    scheduler.submit(one)
+    bites = scheduler.plan().bites
+    assert bites == [(one.slot, 50)]
+    scheduler.commit(bites, [])
+    assert scheduler.take_marked() == [one]
+    assert scheduler.take_marked() == []
+    assert scheduler.plan().bites == [(one.slot, 50)]
+
+
+def test_with_cells_of_their_own_rows_do_not_wait_for_each_other() -> None:
+    index = PrefixIndex(2, sharing=Sharing.CUT)
+    scheduler = Scheduler(index, n_slots=2, n_cells=None, n_batch=512, n_bite=64)
+    for number in range(2):
+        scheduler.submit(job(number, 10_000))
+    assert admitted(scheduler.plan()) == [0, 1]
+
+
+def test_with_cells_of_their_own_an_id_is_freed_for_a_new_prompt() -> None:
+    index = PrefixIndex(1, sharing=Sharing.WHOLE)
+    scheduler = Scheduler(index, n_slots=1, n_cells=None, n_batch=512, n_bite=64)
+    one, _ = run(scheduler, [1] * 20, 1)
+    scheduler.remove(one)
+    _, plan = run(scheduler, [2] * 20, 2)
+    assert evicted(plan) == [0]
+
+
+def test_a_slot_knows_what_its_last_request_left_until_that_is_used_or_evicted() -> None:
+    scheduler = make(n_slots=1, n_batch=512, n_cells=400)
+    one, _ = run(scheduler, list(range(50)), 1)
+    slot = one.slot
+    assert slot is not None
+    assert scheduler.left(slot) is None
+    scheduler.remove(one)
+    assert scheduler.left_tokens(slot) == one.key + (49).to_bytes(4, "little")
+    again, _ = run(scheduler, [*range(50), 60, 61], 2)
+    scheduler.remove(again)
+    assert len(scheduler.left_tokens(slot) or b"") == 52 * 4
+    big, _ = run(scheduler, [9] * 390, 3)
+    scheduler.remove(big, keep=False)
+    assert scheduler.left(slot) is None
+
+
+def test_a_preempted_row_forgets_what_was_to_be_fetched() -> None:
+    scheduler = with_store(FakeStore(), n_batch=512)
+    old, young = job(1, 20), job(2, 100)
+    scheduler.submit(old)
+    scheduler.submit(young)
+    scheduler.plan()
+    assert scheduler.fetching == [young]
+    assert scheduler.make_room([(0, 1)]) == Rewind(young)
+    assert scheduler.fetching == []
+    scheduler.remove(young)
+    assert scheduler.plan().bites == [(old.slot, 20)]
+    assert scheduler._paused == []

@@ -1,0 +1,19 @@
+// parser_config: what an output parser is made from, read from JSON.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "chat.h"
+
+namespace shm {
+
+struct parser_config {
+    common_chat_format                      format;
+    std::string                             generation_prompt;
+    std::shared_ptr<const common_peg_arena> arena;
+
+    explicit parser_config(const common_json & in);
+};
+
+}  // namespace shm

@@ -1,0 +1,230 @@
+"""What comes in for a loaded model: requests are prepared and queued, questions answered.
+
+Threads: `take` and `cancel` from the one that reads commands; the work is done by a pool beside it.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shimmy.engine.types.event import Accepted, Event, Failed
+from shimmy.engine.types.frame import (
+    CallFailed,
+    Detokenize,
+    Embed,
+    Pieces,
+    Render,
+    Rendering,
+    Rerank,
+    Step,
+    Submit,
+    Tokenize,
+    Tokens,
+)
+from shimmy.engine.types.prompt import ChatPrompt
+from shimmy.errors import EngineLoadingError, InvalidRequestError, OverloadedError
+from shimmy.worker.embedder import EmbedCall
+from shimmy.worker.timed_pool import TimedPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shimmy.engine.types.frame import Answer, Report
+    from shimmy.engine.types.info import ModelInfo
+    from shimmy.engine.types.request import GenerateRequest
+    from shimmy.worker.embedder import Embedder
+    from shimmy.worker.inputs import InputReader
+    from shimmy.worker.loop import Loop
+    from shimmy.worker.prepare import Preparer
+    from shimmy.worker.task import Task
+
+PREPARE_SECONDS = 30.0
+"""How long rendering, tokenising and compiling the grammar of one request may take."""
+
+_THREADS = 2
+
+Question = Tokenize | Detokenize | Render | Embed | Rerank
+"""Calls about the model, not about what runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What a loaded model offers; `limit` is how many choices may run and wait in all."""
+
+    info: ModelInfo
+    preparer: Preparer
+    inputs: InputReader
+    embedder: Embedder
+    loop: Loop
+    limit: int
+
+
+class Intake:
+    """Takes commands for the model that is `open`."""
+
+    def __init__(self, emit: Callable[[Report], None], *, seconds: float = PREPARE_SECONDS) -> None:
+        """`emit` takes reports; any thread calls it."""
+        self._emit = emit
+        self._seconds = seconds
+        self._pool = TimedPool(_THREADS, seconds)
+        self._lock = threading.Lock()
+        self._serving: Serving | None = None
+        # Requests and calls that the loop does not know yet, and that nobody has given up.
+        self._preparing: set[int] = set()
+
+    def open(self, serving: Serving) -> None:
+        """Take commands from now on."""
+        with self._lock:
+            self._serving = serving
+
+    def shut(self) -> None:
+        """Take no more commands: the model goes."""
+        with self._lock:
+            self._serving = None
+
+    def close(self) -> None:
+        """Forget what waits for its preparation."""
+        self._pool.close()
+
+    def take(self, command: Submit | Question) -> None:
+        """Prepare a command and hand it on, on a thread of the pool."""
+        with self._lock:
+            self._preparing.add(command.id)
+        self._pool.submit(lambda: self._handle(command), lambda: self._give_up(command))
+
+    def cancel(self, command_id: int) -> None:
+        """Give a request or a call up, wherever it is; unknown ids are ignored."""
+        with self._lock:
+            self._preparing.discard(command_id)
+            serving = self._serving
+        if serving is not None:
+            serving.loop.cancel(command_id)
+
+    def _handle(self, command: Submit | Question) -> None:
+        try:
+            with self._lock:
+                serving = self._serving
+            if serving is None:
+                raise EngineLoadingError("the model is not loaded")
+            match command:
+                case Submit(request_id, request):
+                    self._submit(serving, request_id, request)
+                case Embed() | Rerank():
+                    self._embed(serving, command)
+                case _:
+                    self._answer(answer(serving.preparer, command))
+        except Exception as error:  # noqa: BLE001  each gets every failure of its own
+            self._fail(command, Failed.of(error))
+
+    def _give_up(self, command: Submit | Question) -> None:
+        error = InvalidRequestError(
+            f"preparing the request took more than {self._seconds:g} seconds: its grammar, schema "
+            "or text is too large",
+            param="grammar" if _has_grammar(command) else None,
+        )
+        self._fail(command, Failed.of(error))
+
+    def _fail(self, command: Submit | Question, failure: Failed) -> None:
+        if not self._known(command.id):
+            return
+        if isinstance(command, Submit):
+            self._tell(command.id, failure)
+        else:
+            self._emit(CallFailed(command.id, failure))
+
+    def _answer(self, report: Answer) -> None:
+        if self._known(report.id):
+            self._emit(report)
+
+    def _known(self, command_id: int) -> bool:
+        """Whether somebody still waits for a command; true once, to whoever asks first."""
+        with self._lock:
+            known = command_id in self._preparing
+            self._preparing.discard(command_id)
+            return known
+
+    def _submit(self, serving: Serving, request_id: int, request: GenerateRequest) -> None:
+        """Prepare a request and hand its choices to the loop."""
+        if serving.info.kind != "generative":
+            raise InvalidRequestError(
+                f"{serving.info.name} is an {serving.info.kind} model, which generates no text: "
+                "use it for embeddings or reranking, or load another",
+                param="model",
+            )
+        _check_room(serving, request.n)
+        tasks = serving.preparer.prepare(request_id, request)
+        if not self._enqueue(serving, request_id, tasks):
+            for task in tasks:
+                task.close()
+
+    def _enqueue(self, serving: Serving, request_id: int, tasks: list[Task]) -> bool:
+        """Give tasks to the loop; False when their request has ended already.
+
+        Under the lock, so that a cancel finds them in one place or the other, and no two requests
+        take the last place in the queue.
+        """
+        with self._lock:
+            if request_id not in self._preparing:
+                return False
+            self._preparing.remove(request_id)
+            try:
+                _check_room(serving, len(tasks))
+            except OverloadedError as error:
+                self._tell(request_id, Failed.of(error))
+                return False
+            self._tell(request_id, Accepted(tasks[0].n_prompt))
+            if tasks[0].runs:
+                for task in tasks:
+                    serving.loop.add(task)
+                return True
+            for task in tasks:
+                self._tell(request_id, task.nothing())
+            return False
+
+    def _embed(self, serving: Serving, command: Embed | Rerank) -> None:
+        """Tokenise a call's inputs and hand them to the engine's thread."""
+        if isinstance(command, Embed):
+            call = EmbedCall(command.id, serving.inputs.embed(command.inputs))
+        else:
+            inputs = serving.inputs.rank(command.query, command.documents)
+            call = EmbedCall(command.id, inputs, ranks=True)
+        with self._lock:
+            if command.id in self._preparing:
+                self._preparing.remove(command.id)
+                serving.loop.call(lambda: serving.embedder.add(call))
+
+    def _tell(self, request_id: int, event: Event) -> None:
+        self._emit(Step([(request_id, event)]))
+
+
+def answer(preparer: Preparer, command: Question) -> Answer:
+    """Return the answer to a question that needs no decode."""
+    match command:
+        case Tokenize(call_id, text, add_special, parse_special):
+            tokens = preparer.tokenize(text, add_special=add_special, parse_special=parse_special)
+            return Tokens(call_id, tokens)
+        case Detokenize(call_id, tokens):
+            return Pieces(call_id, preparer.detokenize(tokens))
+        case Render(call_id, prompt):
+            return Rendering(call_id, *preparer.render(prompt))
+        case _:
+            raise TypeError(f"{type(command).__name__} is not a question")
+
+
+def _check_room(serving: Serving, n: int) -> None:
+    n_open = serving.loop.n_open
+    if n_open + n > serving.limit:
+        raise OverloadedError(
+            f"{n_open} requests run or wait, which is all that the slots and --max-queue "
+            "allow: try again later"
+        )
+
+
+def _has_grammar(command: Submit | Question) -> bool:
+    if not isinstance(command, Submit):
+        return False
+    prompt = command.request.prompt
+    schema = isinstance(prompt, ChatPrompt) and prompt.json_schema is not None
+    return schema or command.request.sampling.grammar is not None

@@ -1,0 +1,267 @@
+"""Saving what a slot's last request left in the cells, and bringing it back.
+
+The context is touched on the engine's thread alone, between two steps; checksums and files are the
+caller's thread's. A restored session is an idle sequence like any other: the next prompt that
+begins like it goes on from there, in whichever slot.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from shimmy.engine.types.slot import SlotDone, SlotInfo
+from shimmy.errors import (
+    EngineClosedError,
+    InvalidRequestError,
+    LlamaError,
+    OverloadedError,
+    UnsupportedError,
+)
+from shimmy.llama.state import read_file, write_file
+from shimmy.worker.cells import Cells
+from shimmy.worker.resident import tokens_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from shimmy.engine.types.frame import SlotAction
+    from shimmy.llama.context import Context
+    from shimmy.worker.checkpoints import Checkpoints
+    from shimmy.worker.context_options import Layout
+    from shimmy.worker.loop import Loop
+    from shimmy.worker.pager import Pager
+    from shimmy.worker.scheduler import Scheduler
+
+T = TypeVar("T")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
+_SECONDS = 60.0
+
+
+def session_file(directory: str, filename: str) -> Path:
+    """Return where a session of that name lies.
+
+    Raises:
+        InvalidRequestError: a name with a separator, a leading dot, or other than plain characters.
+    """
+    if not _NAME.fullmatch(filename) or filename.endswith(".part"):
+        raise InvalidRequestError(
+            "filename must be up to 127 letters, digits, '.', '_' and '-', beginning with a letter "
+            f"or digit, got {filename!r}",
+            param="filename",
+        )
+    return Path(directory) / filename
+
+
+class Sessions:
+    """The sessions of one context. Thread: one of a caller's, for all that is public but `close`."""
+
+    def __init__(
+        self,
+        context: Context,
+        layout: Layout,
+        scheduler: Scheduler,
+        loop: Loop,
+        paging: Pager | Checkpoints | None,
+    ) -> None:
+        """Everything here is the engine thread's, which `loop` reaches."""
+        self._context = context
+        self._cells = Cells(context, scratch=layout.scratch)
+        self._layout = layout
+        self._scheduler = scheduler
+        self._loop = loop
+        self._paging = paging
+        self._lock = threading.Lock()
+        self._closed = False
+        self._pending: Future[Any] | None = None
+
+    def close(self) -> None:
+        """Note that the loop has ended: who waits for it gets `EngineClosedError`. Thread: any."""
+        with self._lock:
+            self._closed = True
+            if self._pending is not None and not self._pending.done():
+                self._pending.set_exception(EngineClosedError("the engine was closed"))
+
+    def slots(self) -> list[SlotInfo]:
+        """Return all slots as they are between two steps."""
+        return self._on_engine(self._slots)
+
+    def act(self, action: SlotAction, directory: str | None) -> SlotDone:
+        """Do what is asked for; raises as the methods below and `session_file`.
+
+        Raises:
+            UnsupportedError: there is no `directory`.
+        """
+        if directory is None:
+            raise UnsupportedError(
+                "this server keeps no sessions: start it with --slot-save-path DIR"
+            )
+        if action.verb == "erase":
+            return self.erase(action.slot)
+        path = session_file(directory, action.filename)
+        if action.verb == "save":
+            return self.save(action.slot, path)
+        return self.restore(action.slot, path)
+
+    def save(self, slot: int, path: Path) -> SlotDone:
+        """Write what the slot's last request left.
+
+        Raises:
+            InvalidRequestError: no such slot, a request runs in it, or it has left nothing.
+            LlamaError: the file cannot be written.
+        """
+        began = time.monotonic()
+        tokens, data = self._on_engine(lambda: self._take(slot))
+        saved = self._context.state.seal(data)
+        try:
+            n_bytes = write_file(path, tokens, saved)
+        except OSError as error:
+            raise LlamaError(f"the session cannot be written: {error.strerror}") from error
+        return SlotDone(n_tokens=len(tokens), n_bytes=n_bytes, ms=_ms_since(began))
+
+    def restore(self, slot: int, path: Path) -> SlotDone:
+        """Make a saved session what the slot has left.
+
+        Raises:
+            InvalidRequestError: no such slot or file, a file that is damaged or of another model, a
+                session longer than a slot's context.
+            OverloadedError: the running requests need all cells.
+        """
+        began = time.monotonic()
+        try:
+            tokens, saved = read_file(path)
+            data = self._context.state.unseal(saved)
+        except FileNotFoundError:
+            raise InvalidRequestError(
+                f"there is no session {path.name!r}", param="filename"
+            ) from None
+        except (OSError, LlamaError) as error:
+            raise InvalidRequestError(
+                f"session {path.name!r} cannot be restored: {_reason(error)}", param="filename"
+            ) from error
+        if not 0 < len(tokens) < self._layout.n_ctx_row:
+            raise InvalidRequestError(
+                f"session {path.name!r} has {len(tokens)} tokens, a slot holds fewer than "
+                f"{self._layout.n_ctx_row}",
+                param="filename",
+            )
+        self._on_engine(lambda: self._put(slot, tokens, data))
+        size = path.stat().st_size
+        return SlotDone(n_tokens=len(tokens), n_bytes=size, ms=_ms_since(began))
+
+    def erase(self, slot: int) -> SlotDone:
+        """Forget what the slot's last request left, in host memory too."""
+        began = time.monotonic()
+        n_tokens = self._on_engine(lambda: self._erase(slot))
+        return SlotDone(n_tokens=n_tokens, n_bytes=0, ms=_ms_since(began))
+
+    def _on_engine(self, function: Callable[[], T]) -> T:
+        """Run `function` between two steps and return what it does, or raise what it raises."""
+        outcome: Future[T] = Future()
+        with self._lock:
+            if self._closed:
+                raise EngineClosedError("the engine was closed")
+            self._pending = outcome
+
+        def run() -> None:
+            try:
+                outcome.set_result(function())
+            except Exception as error:  # noqa: BLE001  the caller's, not the loop's
+                outcome.set_exception(error)
+
+        self._loop.call(run)
+        try:
+            return outcome.result(_SECONDS)
+        except TimeoutError:
+            raise OverloadedError("the engine did not come to it: try again later") from None
+
+    def _slots(self) -> list[SlotInfo]:
+        return [self._describe(slot) for slot in range(self._layout.n_slots)]
+
+    def _describe(self, slot: int) -> SlotInfo:
+        n_ctx = self._layout.n_ctx_row
+        job = self._scheduler.running(slot)
+        if job is None:
+            left = self._scheduler.left_tokens(slot) or b""
+            n_past = len(tokens_of(left))
+            return SlotInfo(id=slot, n_ctx=n_ctx, is_processing=False, n_past=n_past)
+        n_prompt = len(tokens_of(job.key)) + 1
+        return SlotInfo(
+            id=slot,
+            n_ctx=n_ctx,
+            is_processing=True,
+            n_past=job.n_past,
+            request_id=job.id,
+            n_prompt=n_prompt,
+            n_cached=job.n_shared,
+            n_generated=job.n_tokens + job.n_discarded - n_prompt,
+        )
+
+    def _left(self, slot: int) -> tuple[int, bytes]:
+        """Return the idle sequence that the slot's last request left, and its tokens."""
+        if not 0 <= slot < self._layout.n_slots:
+            raise InvalidRequestError(
+                f"there is no slot {slot}: they are 0 to {self._layout.n_slots - 1}",
+                param="id_slot",
+            )
+        if self._scheduler.running(slot) is not None:
+            raise InvalidRequestError(
+                f"slot {slot} is processing a request: try again when it has ended",
+                param="id_slot",
+            )
+        left = self._scheduler.left(slot)
+        return (-1, b"") if left is None else (left, self._scheduler.left_tokens(slot) or b"")
+
+    def _take(self, slot: int) -> tuple[list[int], NDArray[np.uint8]]:
+        seq_id, tokens = self._left(slot)
+        if not tokens:
+            raise InvalidRequestError(
+                f"slot {slot} has nothing to save: no request ended in it, or its cells were "
+                "needed for others",
+                param="id_slot",
+            )
+        return tokens_of(tokens), self._cells.save(seq_id)
+
+    def _put(self, slot: int, tokens: list[int], data: memoryview) -> None:
+        self._left(slot)
+        evicted, room = self._scheduler.clear(len(tokens))
+        for one in evicted:
+            self._cells.remove(one.seq_id)
+        if not room:
+            raise OverloadedError("the running requests need all cells: try again later")
+        seq_id = self._scheduler.adopt(slot, tokens)
+        try:
+            self._cells.restore(seq_id, data, len(tokens))
+        except LlamaError as error:
+            self._scheduler.erase(slot)
+            raise InvalidRequestError(
+                f"llama.cpp refuses the session: {error.message}", param="filename"
+            ) from error
+
+    def _erase(self, slot: int) -> int:
+        seq_id, tokens = self._left(slot)
+        if not tokens:
+            return 0
+        if self._paging is not None:
+            self._paging.forget(tokens)
+        self._scheduler.erase(slot)
+        self._cells.remove(seq_id)
+        return len(tokens_of(tokens))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, LlamaError):
+        return error.message
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _ms_since(began: float) -> float:
+    return 1e3 * (time.monotonic() - began)
