@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from shimmy.engine import Engine as Engine
+    from shimmy.engine import EngineState as EngineState
     from shimmy.engine import Generation as Generation
+    from shimmy.engine import Reply as Reply
+    from shimmy.engine import SyncEngine as SyncEngine
+    from shimmy.engine import SyncGeneration as SyncGeneration
     from shimmy.engine import describe_system as describe_system
     from shimmy.engine.types.event import Accepted as Accepted
     from shimmy.engine.types.event import Delta as Delta
@@ -31,11 +35,16 @@ if TYPE_CHECKING:
     from shimmy.errors import ContextLengthError as ContextLengthError
     from shimmy.errors import EngineClosedError as EngineClosedError
     from shimmy.errors import EngineDeadError as EngineDeadError
+    from shimmy.errors import EngineLoadingError as EngineLoadingError
     from shimmy.errors import InvalidRequestError as InvalidRequestError
     from shimmy.errors import LlamaError as LlamaError
     from shimmy.errors import ModelLoadError as ModelLoadError
     from shimmy.errors import ModelNotFoundError as ModelNotFoundError
+    from shimmy.errors import OverloadedError as OverloadedError
+    from shimmy.errors import RemoteError as RemoteError
     from shimmy.errors import ShimmyError as ShimmyError
+    from shimmy.errors import UnauthorizedError as UnauthorizedError
+    from shimmy.errors import UnreachableError as UnreachableError
 
     __version__: str
 
@@ -49,7 +58,9 @@ _HOMES = {
     "Engine": "shimmy.engine",
     "EngineClosedError": "shimmy.errors",
     "EngineDeadError": "shimmy.errors",
+    "EngineLoadingError": "shimmy.errors",
     "EngineOptions": "shimmy.engine.types.options",
+    "EngineState": "shimmy.engine",
     "Finished": "shimmy.engine.types.event",
     "GenerateRequest": "shimmy.engine.types.request",
     "Generation": "shimmy.engine",
@@ -59,14 +70,21 @@ _HOMES = {
     "ModelInfo": "shimmy.engine.types.info",
     "ModelLoadError": "shimmy.errors",
     "ModelNotFoundError": "shimmy.errors",
+    "OverloadedError": "shimmy.errors",
+    "RemoteError": "shimmy.errors",
+    "Reply": "shimmy.engine",
     "SamplingParams": "shimmy.engine.types.sampling",
     "ShimmyError": "shimmy.errors",
+    "SyncEngine": "shimmy.engine",
+    "SyncGeneration": "shimmy.engine",
     "SystemInfo": "shimmy.engine.types.info",
     "TextPrompt": "shimmy.engine.types.prompt",
     "Timings": "shimmy.engine.types.event",
     "TokenPrompt": "shimmy.engine.types.prompt",
     "Tool": "shimmy.engine.types.prompt",
     "ToolCall": "shimmy.engine.types.prompt",
+    "UnauthorizedError": "shimmy.errors",
+    "UnreachableError": "shimmy.errors",
     "Usage": "shimmy.engine.types.event",
     "describe_system": "shimmy.engine",
 }

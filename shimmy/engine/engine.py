@@ -1,141 +1,164 @@
-"""The public engine: one model, its worker, and the requests in flight."""
+"""The public engine: one model, wherever it runs."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
-from enum import StrEnum
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-from shimmy.engine.backoff import Backoff
-from shimmy.engine.calls import Calls
-from shimmy.engine.generation import Generation, ends
+from shimmy.engine.chat import chat_request, collect, conversation, run_tools, with_tools
+from shimmy.engine.link import EngineState, Link
 from shimmy.engine.process import ProcessTransport
 from shimmy.engine.solo import SoloTransport
-from shimmy.engine.types.event import Event, Failed
+from shimmy.engine.supervisor import Supervisor
 from shimmy.engine.types.frame import (
-    CallFailed,
-    Cancel,
     Detokenize,
-    Died,
     Embed,
     Embedded,
-    Load,
-    LoadFailed,
-    Loading,
     Pieces,
-    Ready,
     Render,
     Rendering,
-    Report,
     Rerank,
     Reranked,
-    Step,
-    Submit,
+    SlotAction,
+    SlotList,
+    SlotResult,
+    Slots,
     Tokenize,
     Tokens,
 )
 from shimmy.engine.types.options import EngineOptions
-from shimmy.errors import EngineClosedError, EngineDeadError, ModelLoadError, ShimmyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
+    from typing import Unpack
 
-    from shimmy.engine.transport import Transport
-    from shimmy.engine.types.frame import Call
+    from shimmy.engine.chat import ChatOptions, Conversation, Reply, RunTool, ToolChoice
+    from shimmy.engine.generation import Generation
     from shimmy.engine.types.info import ModelInfo
-    from shimmy.engine.types.prompt import ChatPrompt, TextPrompt, TokenPrompt
+    from shimmy.engine.types.prompt import ChatPrompt, TextPrompt, TokenPrompt, Tool
     from shimmy.engine.types.request import GenerateRequest
+    from shimmy.engine.types.slot import SlotDone, SlotInfo, SlotVerb
+    from shimmy.errors import ShimmyError
 
-
-class EngineState(StrEnum):
-    """Where an engine is in its life."""
-
-    NEW = "new"
-    LOADING = "loading"
-    READY = "ready"
-    RESTARTING = "restarting"
-    FAILED = "failed"
-    CLOSED = "closed"
+Mode = Literal["solo", "child", "connect"]
 
 
 class Engine:
-    """Generates from one model. All methods belong to the thread of one event loop.
+    """Answers from one model. All methods belong to the thread of one event loop.
 
-    `async with Engine.solo("model.gguf") as engine:` loads in this process; `Engine.child` keeps
-    the model in a worker process that is restarted when it dies.
+    `async with Engine.solo("model.gguf") as engine:` loads in this process, `Engine.child` in a
+    worker process that is restarted when it dies; `Engine.connect` asks a server, `Engine.auto` a
+    server of this machine if it has the model. What they take and give is the same.
     """
 
-    def __init__(self, options: EngineOptions, connect: Callable[[], Transport]) -> None:
-        """`connect` makes a transport to a fresh worker; `solo` and `child` bring theirs."""
-        self.options = options
-        self._connect = connect
-        self._transport: Transport | None = None
-        self._state = EngineState.NEW
-        self._info: ModelInfo | None = None
-        self._progress = 0.0
-        self._failure: ShimmyError | None = None
-        self._settled = asyncio.Event()
+    def __init__(
+        self,
+        link: Link,
+        mode: Mode,
+        *,
+        find: Callable[[], Awaitable[Link | None]] | None = None,
+    ) -> None:
+        """Use `link`, or the server that `find` brings at the start; `solo` and others call this."""
+        self.mode: Mode = mode
+        """How the model is reached; `auto` decides it in `start`."""
+        self._link = link
+        self._find = find
         self._ids = itertools.count(1)
-        self._generations: dict[int, Generation] = {}
-        self._held: dict[int, GenerateRequest] = {}
-        self._calls = Calls(self._send)
-        self._backoff = Backoff()
-        self._restarts = 0
-        self._restarting: asyncio.Task[None] | None = None
 
     @classmethod
-    def solo(cls, model: str | os.PathLike[str] | EngineOptions) -> Engine:
+    def solo(cls, model: str | os.PathLike[str] | EngineOptions) -> Self:
         """Return an engine whose worker is a thread of this process."""
-        return cls(_options(model), SoloTransport)
+        return cls(Supervisor(_options(model), SoloTransport), "solo")
 
     @classmethod
-    def child(cls, model: str | os.PathLike[str] | EngineOptions) -> Engine:
+    def child(cls, model: str | os.PathLike[str] | EngineOptions) -> Self:
         """Return an engine with a supervised worker process."""
-        return cls(_options(model), ProcessTransport)
+        return cls(Supervisor(_options(model), ProcessTransport), "child")
+
+    @classmethod
+    def connect(
+        cls,
+        url: str,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        timeout: float | None = 300.0,
+    ) -> Self:
+        """Return an engine that asks the OpenAI-compatible server at `url`, with or without /v1.
+
+        `model` None takes the first that the server lists. A server that says nothing for `timeout`
+        seconds (None: however long) fails the request.
+
+        Raises:
+            ConfigError: `url` is not one of http or https.
+        """
+        from shimmy.engine.remote.link import RemoteLink
+
+        return cls(RemoteLink(url, model=model, api_key=api_key, silence=timeout), "connect")
+
+    @classmethod
+    def auto(
+        cls,
+        model: str | os.PathLike[str] | EngineOptions,
+        *,
+        url: str | None = None,
+        api_key: str | None = None,
+    ) -> Self:
+        """Return an engine that asks a shimmy running here if it has the file, else `solo`.
+
+        `start` looks at `url`, or else where `shimmy serve` listens, and takes less than a second.
+        `api_key` None means SHIMMY_API_KEY.
+        """
+        from shimmy.engine.remote.search import Search
+
+        options = _options(model)
+        search = Search(options.model_path, url=url, api_key=api_key)
+        return cls(Supervisor(options, SoloTransport), "solo", find=search.find)
 
     @property
     def state(self) -> EngineState:
         """Where the engine is in its life."""
-        return self._state
+        return self._link.state
 
     @property
     def info(self) -> ModelInfo | None:
         """The loaded model; None before it was ready."""
-        return self._info
+        return self._link.info
 
     @property
     def progress(self) -> float:
         """Load progress, 0 to 1."""
-        return self._progress
+        return self._link.progress
 
     @property
     def failure(self) -> ShimmyError | None:
         """Why the engine is FAILED."""
-        return self._failure
+        return self._link.failure
 
     @property
     def n_active(self) -> int:
         """Requests in flight."""
-        return len(self._generations)
+        return self._link.n_active
 
     @property
     def restarts(self) -> int:
         """How often the worker was replaced."""
-        return self._restarts
+        return self._link.restarts
 
     @property
     def worker_pid(self) -> int | None:
         """The worker's process id, if it has one and lives."""
-        return self._transport.pid if self._transport is not None else None
+        return self._link.worker_pid
 
     async def start(self) -> None:
         """Begin to load; returns before the model is there."""
-        if self._state is EngineState.NEW:
-            self._state = EngineState.LOADING
-            await self._launch()
+        find, self._find = self._find, None
+        # a request that came before the start waits for this process's own model
+        if find is not None and not self.n_active and (found := await find()):
+            self._link, self.mode = found, "connect"
+        await self._link.start()
 
     async def ready(self) -> ModelInfo:
         """Wait for the model.
@@ -144,12 +167,7 @@ class Engine:
             ModelLoadError: it could not be loaded (or another `ShimmyError` that says why).
             EngineClosedError: the engine was closed.
         """
-        while True:
-            await self._settled.wait()
-            if self._state is EngineState.READY and self._info is not None:
-                return self._info
-            if self._state in (EngineState.FAILED, EngineState.CLOSED):
-                raise self._end_error()
+        return await self._link.ready()
 
     def generate(self, request: GenerateRequest) -> Generation:
         """Start a request; it waits for the model if that is still being loaded.
@@ -159,24 +177,72 @@ class Engine:
             EngineClosedError, ModelLoadError: this engine will not answer any more.
         """
         request.check()
-        if self._state in (EngineState.FAILED, EngineState.CLOSED):
-            raise self._end_error()
-        request_id = next(self._ids)
-        generation = Generation(lambda: self._cancel(request_id))
-        self._generations[request_id] = generation
-        if self._state is EngineState.READY:
-            self._send(Submit(request_id, request))
-        else:
-            self._held[request_id] = request
-        return generation
+        return self._link.submit(next(self._ids), request)
+
+    async def chat(self, messages: Conversation, **options: Unpack[ChatOptions]) -> Reply:
+        """Return the answer to a conversation: a text (the user's), or its messages.
+
+        Raises:
+            InvalidRequestError: an option is out of its range, or the template refuses.
+            ContextLengthError: the conversation is longer than the context.
+        """
+        turns = conversation(messages)
+        async with self.generate(chat_request(turns, **options)) as generation:
+            return await collect(generation, turns)
+
+    def stream_chat(self, messages: Conversation, **options: Unpack[ChatOptions]) -> Generation:
+        """Start the answer to a conversation; its `Delta`s come as they are made.
+
+        Raises: as `chat`; what the worker finds is raised by the iteration.
+        """
+        return self.generate(chat_request(conversation(messages), **options))
+
+    async def chat_with_tools(
+        self,
+        messages: Conversation,
+        tools: Sequence[Tool],
+        *,
+        run: RunTool | None = None,
+        tool_choice: ToolChoice = "auto",
+        parallel_tool_calls: bool = False,
+        max_rounds: int = 8,
+        **options: Unpack[ChatOptions],
+    ) -> Reply:
+        """Return the answer of a model that may call `tools`.
+
+        Without `run` its calls are the answer. With it they are made, `run(call)` returning or
+        awaiting the text that the tool says, and the model is asked again, `max_rounds` times at
+        most; the answer then has calls only if it still wants more. `tool_choice` holds for the
+        first round. Raises: as `chat`, and what `run` raises.
+        """
+        request = with_tools(
+            chat_request(conversation(messages), **options),
+            tools,
+            choice=tool_choice,
+            parallel=parallel_tool_calls,
+        )
+        return await run_tools(self, request, run, max_rounds)
 
     async def tokenize(
         self, text: str, *, add_special: bool = True, parse_special: bool = True
     ) -> list[int]:
         """Return the tokens of `text`; waits for the model."""
-        await self.ready()
         command = Tokenize(next(self._ids), text, add_special, parse_special)
-        return (await self._calls.ask(command, Tokens)).tokens
+        return (await self._link.ask(command, Tokens)).tokens
+
+    async def slots(self) -> list[SlotInfo]:
+        """Return what each slot does, and how much of its last request is still in the cells."""
+        return (await self._link.ask(Slots(next(self._ids)), SlotList)).slots
+
+    async def slot_action(self, slot: int, verb: SlotVerb, filename: str = "") -> SlotDone:
+        """Save, restore or erase what the last request of a slot left.
+
+        Raises:
+            InvalidRequestError: no such slot, a busy one, nothing to save; a bad name or file.
+            OverloadedError: no room for what is to be restored.
+        """
+        command = SlotAction(next(self._ids), slot, verb, filename)
+        return (await self._link.ask(command, SlotResult)).done
 
     async def detokenize(self, tokens: Sequence[int]) -> list[bytes]:
         """Return the bytes of each token, which may be parts of characters.
@@ -184,9 +250,8 @@ class Engine:
         Raises:
             InvalidRequestError: a token is not in the vocabulary.
         """
-        await self.ready()
         command = Detokenize(next(self._ids), list(tokens))
-        return (await self._calls.ask(command, Pieces)).pieces
+        return (await self._link.ask(command, Pieces)).pieces
 
     async def render(self, prompt: ChatPrompt) -> Rendering:
         """Return what the model would read of a conversation, and its length in tokens.
@@ -194,8 +259,7 @@ class Engine:
         Raises:
             InvalidRequestError: the template refuses the conversation.
         """
-        await self.ready()
-        return await self._calls.ask(Render(next(self._ids), prompt), Rendering)
+        return await self._link.ask(Render(next(self._ids), prompt), Rendering)
 
     async def embed(self, inputs: Sequence[TextPrompt | TokenPrompt]) -> Embedded:
         """Return a vector for each input.
@@ -203,8 +267,7 @@ class Engine:
         Raises:
             ContextLengthError: an input is longer than the model takes at once.
         """
-        await self.ready()
-        return await self._calls.ask(Embed(next(self._ids), list(inputs)), Embedded)
+        return await self._link.ask(Embed(next(self._ids), list(inputs)), Embedded)
 
     async def rerank(self, query: str, documents: Sequence[str]) -> Reranked:
         """Return a score for each document.
@@ -213,26 +276,17 @@ class Engine:
             InvalidRequestError: the model is not a reranker.
             ContextLengthError: a document and the query are longer than the model takes at once.
         """
-        await self.ready()
         command = Rerank(next(self._ids), query, list(documents))
-        return await self._calls.ask(command, Reranked)
+        return await self._link.ask(command, Reranked)
 
     async def close(self) -> None:
         """End the worker; requests in flight fail with `EngineClosedError`. Idempotent."""
-        if self._state is EngineState.CLOSED:
-            return
-        self._state = EngineState.CLOSED
-        self._settled.set()
-        self._fail_requests(EngineClosedError("the engine was closed"), held=True)
-        if self._restarting is not None:
-            self._restarting.cancel()
-        if self._transport is not None:
-            await self._transport.close()
+        await self._link.close()
 
     async def __aenter__(self) -> Self:
         """Load the model."""
-        await self.start()
         try:
+            await self.start()
             await self.ready()
         except BaseException:
             await self.close()
@@ -247,118 +301,6 @@ class Engine:
     ) -> None:
         """Close the engine."""
         await self.close()
-
-    def on_report(self, report: Report) -> None:
-        """Take a report from the worker."""
-        match report:
-            case Step(events):
-                self._on_step(events)
-            case Loading(progress):
-                self._progress = progress
-            case Ready(info):
-                self._on_ready(info)
-            case LoadFailed(failure) | Died(failure) if self._state is not EngineState.READY:
-                self._fail(failure.error())
-            case Died(failure):
-                self._restart(f"stopped ({failure.message})")
-            case Tokens() | Pieces() | Rendering() | Embedded() | Reranked() | CallFailed():
-                self._calls.on_answer(report)
-
-    def on_end(self, reason: str) -> None:
-        """Take word of the worker's end."""
-        if self._state is EngineState.READY:
-            self._restart(reason)
-        elif self._state is EngineState.LOADING:
-            self._fail(
-                ModelLoadError(f"the worker {reason} while loading {self.options.model_path}")
-            )
-        elif self._state is EngineState.RESTARTING and self._restarting is None:
-            self._restart(reason)
-
-    def _on_step(self, events: list[tuple[int, Event]]) -> None:
-        for request_id, event in events:
-            if (generation := self._generations.get(request_id)) is None:
-                continue
-            if ends(event):
-                del self._generations[request_id]
-                self._backoff.worked()
-            generation.put(event)
-
-    def _on_ready(self, info: ModelInfo) -> None:
-        if self._state is EngineState.CLOSED:
-            return
-        self._info = info
-        self._progress = 1.0
-        self._state = EngineState.READY
-        self._settled.set()
-        held, self._held = self._held, {}
-        for request_id, request in held.items():
-            self._send(Submit(request_id, request))
-
-    def _restart(self, reason: str) -> None:
-        """Replace a worker that had been ready: what was in flight fails at once."""
-        self._state = EngineState.RESTARTING
-        self._settled.clear()
-        self._fail_requests(
-            EngineDeadError(f"the worker {reason} while this request ran: send it again"),
-            held=False,
-        )
-        self._restarts += 1
-        self._restarting = asyncio.get_running_loop().create_task(self._relaunch())
-
-    async def _relaunch(self) -> None:
-        await asyncio.sleep(self._backoff.next_delay())
-        if self._transport is not None:
-            await self._transport.close()
-        self._restarting = None
-        await self._launch()
-
-    async def _launch(self) -> None:
-        transport = self._connect()
-        self._transport = transport
-        self._progress = 0.0
-        try:
-            await transport.start(self)
-        except Exception as error:  # noqa: BLE001  a missing library, no more processes
-            self._fail(ModelLoadError(f"the worker could not be started: {error}"))
-            return
-        transport.send(Load(self.options))
-
-    def _fail(self, error: ShimmyError) -> None:
-        """Give up: the model cannot be loaded."""
-        if self._state is EngineState.CLOSED:
-            return
-        self._state = EngineState.FAILED
-        self._failure = error
-        self._settled.set()
-        self._fail_requests(error, held=True)
-
-    def _fail_requests(self, error: ShimmyError, *, held: bool) -> None:
-        """End all requests in flight; those held back for a coming worker only with `held`."""
-        failure = Failed.of(error)
-        for request_id, generation in list(self._generations.items()):
-            if held or request_id not in self._held:
-                del self._generations[request_id]
-                generation.put(failure)
-        if held:
-            self._held.clear()
-        self._calls.fail_all(error)
-
-    def _cancel(self, request_id: int) -> None:
-        """Forget a request whose reader has left."""
-        if self._generations.pop(request_id, None) is None:
-            return
-        if self._held.pop(request_id, None) is None:
-            self._send(Cancel(request_id))
-
-    def _send(self, command: Submit | Cancel | Call) -> None:
-        if self._transport is not None:
-            self._transport.send(command)
-
-    def _end_error(self) -> ShimmyError:
-        if self._failure is not None:
-            return self._failure
-        return EngineClosedError("the engine was closed")
 
 
 def _options(model: str | os.PathLike[str] | EngineOptions) -> EngineOptions:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Self
 
+from shimmy.engine.backlog import Backlog
 from shimmy.engine.types.event import Accepted, Delta, Event, Failed, Finished, PromptScored
+from shimmy.errors import ShimmyError, SlowReaderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +19,13 @@ class Generation:
 
     Use it as `async with engine.generate(request) as generation: async for event in generation`.
     Leaving the block early cancels the request in the worker. One reader, on the loop's thread.
+    A reader that falls far behind gets several deltas as one, and at last `SlowReaderError`.
     """
 
     def __init__(self, cancel: Callable[[], None]) -> None:
         """`cancel` tells the engine that nobody reads any more; called at most once."""
         self._cancel = cancel
-        self._events: deque[Event] = deque()
+        self._events = Backlog()
         self._waiter: asyncio.Future[None] | None = None
         self._done = False
 
@@ -46,9 +48,11 @@ class Generation:
                 await self._waiter
             finally:
                 self._waiter = None
-        event = self._events.popleft()
+        event = self._events.take()
         if isinstance(event, Failed):
             raise event.error()
+        if isinstance(event, ShimmyError):
+            raise event
         return event
 
     async def __aenter__(self) -> Self:
@@ -74,9 +78,27 @@ class Generation:
         """Hand over an event. Thread: the loop's."""
         if self._done:
             return
-        self._events.append(event)
+        if self._events.full and not ends(event):
+            self._cancel()
+            self.fail(
+                SlowReaderError(
+                    f"{len(self._events)} events wait to be read: read faster, or ask for less"
+                )
+            )
+            return
+        self._events.add(event)
         if ends(event):
             self._done = True
+        self._wake()
+
+    def fail(self, error: ShimmyError) -> None:
+        """End it with an error that crossed no pipe, and so is still itself. Thread: the loop's."""
+        if not self._done:
+            self._events.add(error)
+            self._done = True
+            self._wake()
+
+    def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

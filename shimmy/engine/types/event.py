@@ -159,5 +159,8 @@ _BY_CODE: dict[str, type[errors.ShimmyError]] = {
         errors.EngineClosedError,
         errors.EngineLoadingError,
         errors.OverloadedError,
+        errors.DeadlineError,
+        errors.SlowReaderError,
+        errors.UnsupportedError,
     )
 }

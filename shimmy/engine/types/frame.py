@@ -15,6 +15,7 @@ from shimmy.engine.types.info import ModelInfo, SystemInfo
 from shimmy.engine.types.options import EngineOptions
 from shimmy.engine.types.prompt import ChatPrompt, TextPrompt, TokenPrompt
 from shimmy.engine.types.request import GenerateRequest
+from shimmy.engine.types.slot import SlotDone, SlotInfo, SlotVerb
 
 HEADER = struct.Struct("<I")
 MAX_FRAME = 256 * 1024 * 1024
@@ -77,17 +78,40 @@ class Rerank(msgspec.Struct, frozen=True, tag="rerank"):
     documents: list[str]
 
 
-class Describe(msgspec.Struct, frozen=True, tag="describe"):
-    """Ask what ggml sees here; answered by `System` or `CallFailed`. Needs no model."""
+class Slots(msgspec.Struct, frozen=True, tag="slots"):
+    """Ask for the slots; answered by `SlotList` or `CallFailed`."""
 
     id: int
+
+
+class SlotAction(msgspec.Struct, frozen=True, tag="slot_action"):
+    """Save, restore or erase what a slot's last request left; answered by `SlotResult`.
+
+    `filename` is that of a session under `slot_save_path`; erasing needs none.
+    """
+
+    id: int
+    slot: int
+    verb: SlotVerb
+    filename: str = ""
+
+
+class Describe(msgspec.Struct, frozen=True, tag="describe"):
+    """Ask what ggml sees here; answered by `System` or `CallFailed`. Needs no model.
+
+    `retry` tries backends again that failed their first use here, `recheck` all of them.
+    """
+
+    id: int
+    retry: bool = False
+    recheck: bool = False
 
 
 class Close(msgspec.Struct, frozen=True, tag="close"):
     """End the worker: requests in flight end with `EngineClosedError`."""
 
 
-Call = Tokenize | Detokenize | Render | Embed | Rerank
+Call = Tokenize | Detokenize | Render | Embed | Rerank | Slots | SlotAction
 """Commands with one answer."""
 
 Command = Load | Submit | Cancel | Call | Describe | Close
@@ -161,6 +185,20 @@ class Reranked(msgspec.Struct, frozen=True, tag="reranked"):
     n_tokens: list[int]
 
 
+class SlotList(msgspec.Struct, frozen=True, tag="slot_list"):
+    """Answer to `Slots`."""
+
+    id: int
+    slots: list[SlotInfo]
+
+
+class SlotResult(msgspec.Struct, frozen=True, tag="slot_result"):
+    """Answer to `SlotAction`."""
+
+    id: int
+    done: SlotDone
+
+
 class System(msgspec.Struct, frozen=True, tag="system"):
     """Answer to `Describe`."""
 
@@ -181,7 +219,7 @@ class Died(msgspec.Struct, frozen=True, tag="died"):
     failure: Failed
 
 
-Answer = Tokens | Pieces | Rendering | Embedded | Reranked
+Answer = Tokens | Pieces | Rendering | Embedded | Reranked | SlotList | SlotResult
 
 Report = Loading | Ready | LoadFailed | Step | Answer | System | CallFailed | Died
 

@@ -8,7 +8,10 @@ import msgspec
 
 
 class DeviceInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One ggml device. `kind` is cpu, gpu, igpu or accel; memory in bytes."""
+    """One ggml device. `kind` is cpu, gpu, igpu or accel; memory in bytes.
+
+    `problem` says why it is not used: it failed its first use.
+    """
 
     name: str
     description: str
@@ -17,17 +20,34 @@ class DeviceInfo(msgspec.Struct, frozen=True, kw_only=True):
     memory_free: int
     memory_total: int
     device_id: str | None = None
+    driver: str | None = None
+    problem: str | None = None
     caps: dict[str, bool] = {}
 
 
 class BackendInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One backend module of this build; `problem` says why it did not load, None if it did."""
+    """One backend module of this build; `problem` says why it did not load, None if it did.
+
+    `devices` are the names of its own. One that is loaded without any has in `note` what it said.
+    `flash_attn` says why flash attention must not be used on them.
+    """
 
     name: str
     file: str | None = None
     loaded: bool = True
     problem: str | None = None
+    devices: list[str] = []
+    note: str | None = None
+    flash_attn: str | None = None
     features: dict[str, str] = {}
+
+
+class BackendChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """What one value of --gpu-backend would use: devices, none being the CPU; or why it cannot."""
+
+    backend: str
+    devices: list[str] = []
+    problem: str | None = None
 
 
 class SystemInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +56,24 @@ class SystemInfo(msgspec.Struct, frozen=True, kw_only=True):
     llama_cpp: str
     backends: list[BackendInfo]
     devices: list[DeviceInfo]
+    choices: list[BackendChoice] = []
+
+
+class DevicePlacement(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a loaded model lies on one device; sizes in bytes.
+
+    `layers` are the numbers of those whose dense weights are there, `experts` of those whose
+    experts are; `output` is the layer after the last. `expert_weights` are a part of `weights`.
+    """
+
+    device: str
+    layers: list[int]
+    experts: list[int]
+    output: bool
+    weights: int
+    expert_weights: int
+    kv: int
+    compute: int
 
 
 ModelKind = Literal["generative", "embedding", "reranker"]
@@ -59,6 +97,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     n_ctx: int
     n_batch: int
     n_parallel: int
+    n_ctx_slot: int = 0
     n_threads: int
     n_gpu_layers: int
     devices: list[str]
@@ -68,4 +107,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     n_ctx_row: int = 0
     n_embd: int = 0
     has_fim: bool = False
+    gpu_backend: str = "cpu"
+    placement: list[DevicePlacement] = []
+    notes: list[str] = []
     metadata: dict[str, str] = {}

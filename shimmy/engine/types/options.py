@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from shimmy.config import GPU_BACKENDS as GPU_BACKENDS
+
 LOG_LEVELS = ("error", "warning", "info", "debug")
-GPU_BACKENDS = ("auto", "cpu", "cuda", "vulkan", "opencl", "metal", "hip")
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 MAX_PARALLEL = 256
 
@@ -17,6 +18,15 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     context, at most 8192 in all. `n_gpu_layers` None offloads all layers where a GPU is used. `override_tensor` holds (regex, buffer type) pairs, applied
     before those of `cpu_moe` and `n_cpu_moe`. `max_queue` requests may wait for a slot; more are
     refused as overload. Sizes are in tokens.
+
+    Without `kv_unified` each slot has cells of its own, `n_ctx` divided by `n_parallel`. `cache_ram`
+    is in MiB; None: a quarter of the free memory, at most 8 GiB; 0: no host cache. `slot_save_path`
+    is the directory of saved sessions; None: there are none.
+
+    `gpu_fallback` takes the CPU where `gpu_backend` cannot be used, instead of failing.
+    `retry_backends` tries backends again that failed their first use on this machine. `devices` are
+    ggml's names, or `none`; `offload_kqv` keeps the KV cache with its layers, `op_offload` lets a
+    GPU compute large batches of layers that lie in host memory.
     """
 
     model_path: str
@@ -25,12 +35,17 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     n_ubatch: int = 512
     n_parallel: int | None = None
     n_threads: int | None = None
+    n_threads_batch: int | None = None
     gpu_backend: str = "auto"
+    gpu_fallback: bool = False
+    retry_backends: bool = False
     n_gpu_layers: int | None = None
     devices: list[str] = []
     split_mode: str | None = None
     main_gpu: int | None = None
     tensor_split: list[float] = []
+    offload_kqv: bool = True
+    op_offload: bool = True
     cpu_moe: bool = False
     n_cpu_moe: int | None = None
     override_tensor: list[tuple[str, str]] = []
@@ -39,6 +54,18 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     flash_attn: str = "auto"
     cache_type_k: str | None = None
     cache_type_v: str | None = None
+    kv_unified: bool = True
+    context_shift: bool = False
+    rope_scaling: str | None = None
+    rope_freq_base: float | None = None
+    rope_freq_scale: float | None = None
+    yarn_orig_ctx: int | None = None
+    yarn_ext_factor: float | None = None
+    yarn_attn_factor: float | None = None
+    yarn_beta_fast: float | None = None
+    yarn_beta_slow: float | None = None
+    cache_ram: int | None = None
+    slot_save_path: str | None = None
     lora: list[tuple[str, float]] = []
     chat_template: str | None = None
     max_queue: int = 512

@@ -21,7 +21,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     evaluation of the prompt. `logprobs` asks for that many likeliest tokens beside each token of
     the answer (0: the token's own alone), `prompt_logprobs` for the same over the prompt.
     `cache_prompt` False computes the whole prompt anew. After `timeout` seconds a request that
-    waits fails, and one that runs ends with reason `length`.
+    waits fails, and one that runs ends with reason `length`. `n_keep` first tokens of the prompt
+    survive context shifts, where those are on.
     """
 
     prompt: Prompt
@@ -35,6 +36,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     prompt_logprobs: int | None = None
     cache_prompt: bool = True
     timeout: float | None = None
+    n_keep: int = 0
 
     def check(self) -> None:
         """Raise `InvalidRequestError` naming the first field that cannot be."""
@@ -55,6 +57,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         for name, value, least, most in (
             ("n", self.n, 1, MAX_CHOICES),
             ("min_tokens", self.min_tokens, 0, 2**31 - 1),
+            ("n_keep", self.n_keep, 0, 2**31 - 1),
             ("logprobs", self.logprobs, 0, MAX_LOGPROBS),
             ("prompt_logprobs", self.prompt_logprobs, 0, MAX_LOGPROBS),
         ):
