@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
+from shimmy.errors import GgufError
+from shimmy.models.discovery import examine
+from shimmy.models.entries import entry_of
 from shimmy.models.entry import BUILTIN_NOTE, ModelEntry
-from shimmy.models.header import read_header
 
 NAME = "shimmy-demo"
 
@@ -19,18 +23,8 @@ def demo_path() -> Path:
 
 def demo_entry() -> ModelEntry | None:
     """Return the built-in model; None in a package that was built without it."""
-    path = demo_path()
     try:
-        status = path.stat()
-        header = read_header(path)
-    except OSError:
+        entry = entry_of(examine(demo_path()), NAME, "builtin")
+    except (OSError, GgufError):
         return None
-    return ModelEntry(
-        name=NAME,
-        path=str(path),
-        size=status.st_size,
-        source="builtin",
-        modified=int(status.st_mtime),
-        note=BUILTIN_NOTE,
-        architecture=header.architecture if header else None,
-    )
+    return msgspec.structs.replace(entry, note=BUILTIN_NOTE)

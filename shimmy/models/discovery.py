@@ -1,40 +1,58 @@
-"""Finds model files in the folders where people keep them, by content rather than by name."""
+"""Finds model files in the folders where people and programs keep them, by content, not by name."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from shimmy.config import BASE_GGUF, MODEL_PATHS
-from shimmy.models.header import Header, read_header
-
-# A Hugging Face cache needs 3, a folder per quantisation one more; two to spare.
-MAX_DEPTH = 6
-# A root such as / must not keep a command busy for minutes.
-MAX_FOLDERS = 20_000
-
-_SHARD = re.compile(r"(?P<base>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})", re.IGNORECASE)
+from shimmy.errors import GgufError
+from shimmy.models.gguf.facts import MODELS, Facts
+from shimmy.models.index import Index
+from shimmy.models.shards import Found, Set, join, of_file
+from shimmy.models.stores.candidate import NO_EXTRAS, Candidate, Extras, Skipped, Store
+from shimmy.models.stores.folder import Seen, walk
+from shimmy.models.stores.places import Machine, places
 
 
 class FoundModel(msgspec.Struct, frozen=True, kw_only=True):
-    """A model on disk before it has a name of its own; `stem` is the file's, without a shard."""
+    """A model on disk before it has a name of its own; `size` and counts are of all its shards.
+
+    `file` tells the (first) file from every other, whatever path leads to it.
+    """
 
     stem: str
     path: str
+    file: tuple[int, int]
     size: int
     modified: int
-    architecture: str | None
+    facts: Facts
+    n_shards: int = 1
+    store: Store = "folder"
+    aliases: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    extras: Extras = NO_EXTRAS
 
 
-class _Found(msgspec.Struct, frozen=True):
-    path: Path
-    status: os.stat_result
-    header: Header
+class FoundPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A LoRA adapter or a projector: no model, but of use to one."""
+
+    stem: str
+    path: str
+    facts: Facts
+
+
+class Scan(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies in the searched folders."""
+
+    models: list[FoundModel]
+    adapters: list[FoundPart] = []
+    projectors: list[FoundPart] = []
+    skipped: list[Skipped] = []
 
 
 def search_roots(
@@ -47,132 +65,124 @@ def search_roots(
 
     `model_dirs` (the flag --model-dirs) takes the place of SHIMMY_MODEL_PATHS.
     """
-    import platformdirs
-
-    here = cwd or Path.cwd()
-    roots = [here / "models"]
-    if base := BASE_GGUF.get(environ):
-        roots.append((here / base).parent)
+    machine = Machine(
+        platform=sys.platform,
+        environ=os.environ if environ is None else environ,
+        home=str(Path.home()),
+        cwd=str(cwd or Path.cwd()),
+    )
     listed = MODEL_PATHS.get(environ) if model_dirs is None else model_dirs
-    roots += [here / Path(part).expanduser() for part in split_paths(listed)]
-    roots.append(Path("~/models").expanduser())
-    roots.append(platformdirs.user_data_path("shimmy") / "models")
-    return list(dict.fromkeys(roots))
+    found = places(machine, base_gguf=BASE_GGUF.get(environ), listed=listed)
+    return [Path(place) for place in found]
 
 
-def split_paths(text: str) -> list[str]:
-    """Split a list of folders: `;` on every system, and the system's own separator."""
-    separators = r"[;]" if sys.platform == "win32" else r"[;:]"
-    return [part.strip() for part in re.split(separators, text) if part.strip()]
+def discover(roots: Iterable[Path], index: Index | None = None) -> Scan:
+    """Return what is under `roots`: roots in order, paths sorted, each real file once.
 
-
-def discover(roots: Iterable[Path]) -> list[FoundModel]:
-    """Return the models under `roots`: roots in order, paths sorted, each real file once.
-
-    What cannot be read is left out. Shards are listed once, under the first one.
+    Shards are listed once, under the first one. `index` spares reading what it knows.
     """
-    seen_files: set[str] = set()
-    seen_folders: set[tuple[int, int]] = set()
-    models: list[FoundModel] = []
+    index = index or Index()
+    seen: Seen = set()
+    found: list[Found] = []
+    skipped: list[Skipped] = []
     for root in roots:
-        found: list[_Found] = []
-        for path in _walk(root, seen_folders):
-            model = _examine(path)
-            real = os.path.realpath(path)
-            if model is not None and real not in seen_files:
-                seen_files.add(real)
-                found.append(model)
-        models += _join_shards(found)
-    return models
+        for item in walk(root, seen):
+            outcome = item if isinstance(item, Skipped) else _look(item, index)
+            if isinstance(outcome, Skipped):
+                skipped.append(outcome)
+            else:
+                found.append(outcome)
+    index.save()
+    return _sort(_once(found), skipped)
 
 
-def examine(path: Path) -> FoundModel | None:
-    """Return the model in one file that was named outright; None when it is not GGUF.
+def examine(path: Path) -> FoundModel:
+    """Return the model in one file that was named outright, with the shards beside it.
 
     Raises:
+        GgufError: it is no GGUF file.
         OSError: there is no such file, or it cannot be read.
     """
-    header = read_header(path)
-    if header is None:
-        return None
-    shards = [_Found(path, path.stat(), header)]
-    if match := _SHARD.fullmatch(path.stem):
-        others = path.parent.glob(f"{_escape(match['base'])}-*-of-{match['count']}.*")
-        shards += [
-            _Found(other, other.stat(), header)
-            for other in others
-            if other != path and _SHARD.fullmatch(other.stem)
-        ]
-    return _model(match["base"] if match else path.stem, shards)
+    index = Index()
+    candidate = Candidate(path=os.fspath(path), stem=path.stem)
+    status = path.stat()
+    first = Found(candidate, status, index.facts(candidate.path, status))
+    return _model(of_file(first, index))
 
 
-def _walk(root: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """Yield *.gguf files under `root`; each folder once, so that links cannot loop."""
-    waiting = [(root, 0)]
-    while waiting and len(seen) < MAX_FOLDERS:
-        folder, depth = waiting.pop()
-        try:
-            status = folder.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as entries:
-                children = sorted(entries, key=lambda entry: entry.name)
-        except OSError:
-            continue
-        folders = []
-        for child in children:
-            if child.name.lower().endswith(".gguf") and not _is_folder(child):
-                yield Path(child.path)
-            elif depth < MAX_DEPTH and not child.name.startswith(".") and _is_folder(child):
-                folders.append((Path(child.path), depth + 1))
-        waiting += reversed(folders)
+def file_of(status: os.stat_result) -> tuple[int, int]:
+    """Return what tells a file from every other on this machine."""
+    return status.st_dev, status.st_ino
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _look(candidate: Candidate, index: Index) -> Found | Skipped:
+    path = candidate.path
     try:
-        return entry.is_dir()
-    except OSError:
-        return False
+        path.encode()
+        status = Path(path).stat()
+        return Found(candidate, status, index.facts(path, status))
+    except UnicodeEncodeError:
+        # neither JSON nor the worker's frames can carry it
+        return Skipped(
+            path=os.fsencode(path).decode("utf-8", "replace"),
+            reason="its path is not UTF-8: rename it",
+        )
+    except FileNotFoundError:
+        return Skipped(path=path, reason="a link that leads nowhere")
+    except GgufError as error:
+        return Skipped(path=path, reason=error.message)
+    except OSError as error:
+        return Skipped(path=path, reason=f"cannot be read: {error.strerror}")
 
 
-def _examine(path: Path) -> _Found | None:
-    try:
-        header = read_header(path)
-        if header is None:
-            return None
-        # only the first shard of a split model says what kind of file it is
-        if not header.is_model and not _SHARD.fullmatch(path.stem):
-            return None
-        return _Found(path, path.stat(), header)
-    except OSError:
-        return None
-
-
-def _join_shards(found: list[_Found]) -> list[FoundModel]:
-    groups: dict[tuple[Path, str, str], list[_Found]] = {}
+def _once(found: list[Found]) -> list[Found]:
+    """Drop what was found before by another way, unless it comes with other extras."""
+    kept: dict[tuple[tuple[int, int], bytes], Found] = {}
     for item in found:
-        match = _SHARD.fullmatch(item.path.stem)
-        key = (match["base"], match["count"]) if match else (item.path.name, "")
-        groups.setdefault((item.path.parent, *key), []).append(item)
-    models = []
-    for (_, base, count), shards in groups.items():
-        if count and int(count) != len(shards):
-            continue  # a download that is not complete yet
-        models.append(_model(base if count else shards[0].path.stem, shards))
-    return models
+        key = (file_of(item.status), msgspec.msgpack.encode(item.candidate.extras))
+        if first := kept.get(key):
+            kept[key] = first.also(item.candidate)
+        else:
+            kept[key] = item
+    return list(kept.values())
 
 
-def _model(stem: str, shards: list[_Found]) -> FoundModel:
-    first = min(shards, key=lambda shard: shard.path.name)
-    return FoundModel(
-        stem=stem,
-        path=str(first.path),
-        size=sum(shard.status.st_size for shard in shards),
-        modified=int(max(shard.status.st_mtime for shard in shards)),
-        architecture=first.header.architecture,
+def _sort(found: list[Found], skipped: list[Skipped]) -> Scan:
+    models: list[FoundModel] = []
+    parts: dict[str, list[FoundPart]] = {"adapter": [], "mmproj": []}
+    for group in join(found):
+        first = group.first
+        kind = first.facts.kind
+        if problem := group.problem:
+            skipped.append(Skipped(path=first.candidate.path, reason=problem))
+        elif kind in MODELS:
+            models.append(_model(group))
+        elif kind in parts:
+            path = first.candidate.path
+            parts[kind].append(FoundPart(stem=first.candidate.stem, path=path, facts=first.facts))
+        else:
+            reason = f"no model that can be loaded by itself ({first.facts.architecture or kind})"
+            skipped.append(Skipped(path=first.candidate.path, reason=reason))
+    return Scan(
+        models=models, adapters=parts["adapter"], projectors=parts["mmproj"], skipped=skipped
     )
 
 
-def _escape(text: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", text)
+def _model(group: Set) -> FoundModel:
+    candidate, facts = group.first.candidate, group.facts
+    aliases = candidate.aliases
+    if candidate.repo:
+        aliases += (f"{candidate.repo}:{facts.quantisation}", candidate.repo)
+    return FoundModel(
+        stem=group.stem,
+        path=candidate.path,
+        file=file_of(group.first.status),
+        size=group.size,
+        modified=group.modified,
+        facts=facts,
+        n_shards=group.n_shards,
+        store=candidate.store,
+        aliases=aliases,
+        folders=candidate.folders,
+        extras=candidate.extras,
+    )

@@ -1,26 +1,28 @@
-"""Keeps the engine of the model that is in use, and swaps it when another is asked for.
+"""Keeps the models that are in use loaded, and makes room for those that are asked for.
 
-One model is loaded at a time. Everything here runs on the event loop's thread.
+Everything here runs on the event loop's thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import math
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import msgspec
-
-from shimmy.engine import Engine, EngineState
-from shimmy.engine.types.info import ModelInfo
+from shimmy.engine import Engine
 from shimmy.engine.types.options import EngineOptions
-from shimmy.errors import EngineClosedError, LoadCancelledError, ShimmyError
+from shimmy.errors import EngineLoadingError, ModelNotFoundError, ShimmyError
+from shimmy.models.aliases import Aliases
+from shimmy.models.budget import Budget, estimate
 from shimmy.models.entry import ModelEntry
+from shimmy.models.profile import NO_PROFILE, Profile, options_for
 from shimmy.models.registry import Registry
-
-# Seconds for which a model that failed to load is not tried again.
-FAILURE_MEMORY = 10.0
+from shimmy.models.residency import Plan, Residency
+from shimmy.models.resident import Resident
+from shimmy.models.status import ModelStatus, status_of
+from shimmy.models.usage import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,39 +33,13 @@ class Lease:
     engine: Engine
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
-class _Loaded:
-    """One engine, who uses it, and the tasks that load and close it."""
-
-    entry: ModelEntry
-    engine: Engine
-    loading: asyncio.Task[ModelInfo]
-    users: int = 0
-    closing: asyncio.Task[None] | None = None
-
-    def serves(self, entry: ModelEntry) -> bool:
-        """Whether a request for `entry` can run here."""
-        if self.entry.path != entry.path or self.closing is not None:
-            return False
-        if self.loading.done() and (self.loading.cancelled() or self.loading.exception()):
-            return False
-        return self.engine.state not in {EngineState.FAILED, EngineState.CLOSED}
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    error: ShimmyError
-    time: float = field(default_factory=lambda: asyncio.get_running_loop().time())
-
-    def is_fresh(self) -> bool:
-        return asyncio.get_running_loop().time() - self.time < FAILURE_MEMORY
-
-
 class Pool:
-    """Loads models on demand, at most one at a time.
+    """Loads models on demand, as many at once as the budget allows.
 
-    A request for another model waits until the loaded one is idle; requests are let in in the
-    order in which they came, so that neither model's users can starve the other's.
+    A request for a model that is not loaded waits until there is room: the one that was not used
+    for the longest time goes, as soon as nobody uses it. Where all are in use, the one that has
+    been loaded for the longest lets in nobody new until the waiting request has had its turn, so
+    that no model's users can starve another's. Pinned models stay.
     """
 
     def __init__(
@@ -71,118 +47,214 @@ class Pool:
         registry: Registry,
         options: EngineOptions,
         *,
+        budget: Budget | None = None,
+        idle_unload: float = math.inf,
+        profiles: Mapping[str, Profile] | None = None,
+        aliases: Mapping[str, str] | None = None,
         make_engine: Callable[[EngineOptions], Engine] = Engine.child,
+        need: Callable[[ModelEntry, EngineOptions], int] = estimate,
     ) -> None:
-        """Load with `options`, the path replaced; LoRA and template are the default model's only."""
+        """Load with `options`, the path replaced; `profiles` are by model name.
+
+        A model that nobody has used for `idle_unload` seconds is unloaded. `need` estimates the
+        bytes that a model takes.
+        """
         self.registry = registry
+        self.aliases = Aliases(aliases)
+        # by the path of the model
+        self._usage: dict[str, Usage] = {}
         self._options = options
-        self._make_engine = make_engine
-        self._loaded: _Loaded | None = None
-        self._failures: dict[str, _Failure] = {}
-        self._turn = asyncio.Lock()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._closed = False
+        self._idle_unload = idle_unload
+        self._profiles = dict(profiles or {})
+        self._need = need
+        self._residency = Residency(budget or Budget(), self._plan, make_engine)
 
     @property
     def current(self) -> Engine | None:
-        """The engine of the loaded (or loading, or failed) model."""
-        return self._loaded.engine if self._loaded else None
+        """The engine that speaks for the pool: a loaded one, else one that loads, else a failed one."""
+        resident = self._current()
+        return resident.engine if resident else None
 
     @property
     def current_entry(self) -> ModelEntry | None:
         """The model that `current` runs."""
-        return self._loaded.entry if self._loaded else None
+        resident = self._current()
+        return resident.entry if resident else None
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether nothing is loaded and nobody waits, so that a request would find its model."""
+        unused = all(item.closing is not None for item in self._residency)
+        return self._residency.has_loaded and unused and not self._residency.n_parties
+
+    @property
+    def failure(self) -> ShimmyError | None:
+        """Why the default model could not be loaded, for a while."""
+        try:
+            return self._residency.failure(self.resolve(None))
+        except ModelNotFoundError as error:
+            return error
+
+    def resolve(self, name: str | None) -> ModelEntry:
+        """Return the model that a request calls `name` (None: the default).
+
+        Raises:
+            ModelNotFoundError: no model has this name.
+        """
+        return self.registry.resolve(self.aliases.target(name))
+
+    async def find(self, name: str | None) -> ModelEntry:
+        """Resolve a name, after a new search of the folders if nothing has it.
+
+        Raises:
+            ModelNotFoundError: no model has this name.
+        """
+        return await self.registry.find(self.aliases.target(name))
+
+    def profile(self, entry: ModelEntry) -> Profile:
+        """Return what is settled for a model."""
+        return self._profiles.get(entry.name, NO_PROFILE)
+
+    def status(self, name: str | None) -> ModelStatus:
+        """Return what a model is doing.
+
+        Raises:
+            ModelNotFoundError: no model has this name.
+        """
+        return self._status(self.resolve(name))
+
+    def statuses(self) -> list[ModelStatus]:
+        """Return what every model is doing, those that are in no folder any more but in memory too."""
+        entries = {entry.path: entry for entry in self.registry.entries()}
+        entries |= {item.entry.path: item.entry for item in self._residency}
+        return [self._status(entry) for entry in entries.values()]
 
     async def start(self) -> None:
-        """Begin to load the default model and return; a failure shows in `current` and in `use`.
+        """Begin to load the default and the preload models, and return; `use` raises failures.
 
         Raises:
             ModelNotFoundError: there is no model at all.
         """
-        entry = self.registry.resolve(None)
-        async with self._turn:
-            self._check_open()
-            if self._loaded is None:
-                await self._load(entry)
+        self._residency.check_open()
+        first = self.resolve(None)
+        preload = [item for item in self.registry.entries() if self.profile(item).preload]
+        for entry in (first, *preload):
+            self._residency.want(entry)
 
     @asynccontextmanager
-    async def use(self, name: str | None) -> AsyncIterator[Lease]:
-        """Pin the model called `name` (None: the default), loaded and ready, for a block.
+    async def use(
+        self,
+        name: str | None,
+        *,
+        wait: bool = True,
+        load: bool = True,
+        idle_unload: float | None = None,
+    ) -> AsyncIterator[Lease]:
+        """Hold the model called `name` (None: the default), loaded and ready, for a block.
+
+        Without `wait` a model that is not ready is an error, and begins to load; without `load` it
+        does not even do that. `idle_unload` is how many seconds the model stays after this use
+        (inf: for good); None leaves that as it was.
 
         Raises:
             ModelNotFoundError: no model has this name.
             ModelLoadError: it cannot be loaded, or just could not.
+            EngineLoadingError: it is not ready, and the request would not wait.
             EngineClosedError: the pool was closed.
         """
-        loaded = await self._pin(self.registry.resolve(name))
+        self._residency.check_open()
+        entry = await self.find(name)
+        usage = self._usage.setdefault(entry.path, Usage())
+        usage.count()
+        if not (wait and load):
+            self._check_ready(entry, load=load)
+        resident = await self._residency.enter(entry)
+        if idle_unload is not None:
+            resident.idle_unload = idle_unload
         try:
-            await asyncio.shield(loaded.loading)
-            yield Lease(entry=loaded.entry, engine=loaded.engine)
+            await asyncio.shield(resident.loading)
+            yield Lease(entry=entry, engine=resident.engine)
         finally:
-            loaded.users -= 1
-            if loaded.users == 0:
-                self._idle.set()
+            usage.touch()
+            self._residency.leave(resident)
+
+    async def load(self, name: str | None, *, wait: bool = True) -> ModelEntry:
+        """Load a model although nobody asks it anything; a fresh failure is tried again.
+
+        Raises: as `use`, without `wait` only that there is no such model.
+        """
+        self._residency.check_open()
+        entry = await self.find(name)
+        self._residency.forget_failure(entry)
+        self._residency.want(entry)
+        if wait:
+            resident = await self._residency.enter(entry)
+            try:
+                await asyncio.shield(resident.loading)
+            finally:
+                self._residency.leave(resident)
+        return entry
+
+    async def unload(self, name: str | None, *, force: bool = False) -> bool:
+        """End a model's worker and wait for that; tell whether it was there.
+
+        Requests that run are let finish first, new ones load the model again; with `force` those
+        that run end with `EngineClosedError`.
+
+        Raises:
+            ModelNotFoundError: no model has this name.
+        """
+        resident = self._residency.find(await self.find(name))
+        if resident is None:
+            return False
+        resident.leaving = True
+        if force or resident.users == 0:
+            self._residency.end(resident)
+        await resident.gone.wait()
+        return True
 
     async def close(self) -> None:
-        """End the engine; requests in flight and waiting ones get `EngineClosedError`. Idempotent."""
-        self._closed = True
-        self._idle.set()
-        if self._loaded is not None:
-            await self._close(self._loaded)
+        """End all engines; requests in flight and waiting ones get `EngineClosedError`. Idempotent."""
+        await self._residency.close()
 
-    async def _pin(self, entry: ModelEntry) -> _Loaded:
-        async with self._turn:
-            self._check_open()
-            loaded = self._loaded
-            if loaded is None or not loaded.serves(entry):
-                failure = self._failures.get(entry.path)
-                if failure is not None and failure.is_fresh():
-                    raise failure.error.with_traceback(None)
-                await self._idle.wait()
-                self._check_open()
-                loaded = await self._load(entry)
-            loaded.users += 1
-            self._idle.clear()
-            return loaded
+    def _current(self) -> Resident | None:
+        there = [item for item in self._residency if item.closing is None]
+        return max(
+            there, key=lambda item: (item.is_loaded, not item.is_dead, item.last_used), default=None
+        )
 
-    async def _load(self, entry: ModelEntry) -> _Loaded:
-        """Replace the loaded model. Call with the turn, and with nobody using the loaded one."""
-        if self._loaded is not None:
-            await self._close(self._loaded)
-            self._loaded = None
-            self._check_open()
-        self._failures.pop(entry.path, None)
-        engine = self._make_engine(self._options_for(entry))
-        loading = asyncio.create_task(self._bring_up(entry, engine), name=f"load {entry.name}")
-        # a load that nobody waits for may fail: its error shows in the engine's state
-        loading.add_done_callback(lambda task: task.cancelled() or task.exception())
-        self._loaded = _Loaded(entry=entry, engine=engine, loading=loading)
-        return self._loaded
+    def _check_ready(self, entry: ModelEntry, *, load: bool) -> None:
+        resident = self._residency.find(entry)
+        if resident is not None and resident.is_loaded and resident.admits:
+            return
+        if (error := self._residency.failure(entry)) is not None:
+            raise error.with_traceback(None)
+        if load:
+            self._residency.want(entry)
+        doing = "is being loaded; ask again" if load or resident else "is not loaded"
+        raise EngineLoadingError(f"model {entry.name!r} {doing}")
 
-    async def _bring_up(self, entry: ModelEntry, engine: Engine) -> ModelInfo:
-        try:
-            await engine.start()
-            return await engine.ready()
-        except (EngineClosedError, LoadCancelledError):
-            raise
-        except ShimmyError as error:
-            self._failures[entry.path] = _Failure(error)
-            raise
+    def _status(self, entry: ModelEntry) -> ModelStatus:
+        return status_of(
+            entry,
+            resident=self._residency.find(entry),
+            party=self._residency.party(entry),
+            usage=self._usage.get(entry.path),
+            failure=self._residency.failure(entry),
+        )
 
-    async def _close(self, loaded: _Loaded) -> None:
-        """Close an engine to its end, even if whoever asked for it is cancelled."""
-        if loaded.closing is None:
-            loaded.closing = asyncio.create_task(loaded.engine.close())
-        await asyncio.shield(loaded.closing)
-
-    def _options_for(self, entry: ModelEntry) -> EngineOptions:
-        options = msgspec.structs.replace(self._options, model_path=entry.path)
-        if entry.path != self.registry.resolve(None).path:
-            # these belong to one model: another has other tensors and another way to talk
-            options = msgspec.structs.replace(options, lora=[], chat_template=None)
-        return options
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise EngineClosedError("the server is shutting down")
+    def _plan(self, entry: ModelEntry) -> Plan:
+        profile = self.profile(entry)
+        options = options_for(
+            entry,
+            self._options,
+            profile,
+            is_default=entry.path == self.registry.resolve(None).path,
+        )
+        idle = self._idle_unload if profile.idle_unload is None else profile.idle_unload
+        return Plan(
+            options=options,
+            need=self._need(entry, options),
+            pinned=profile.pinned,
+            idle_unload=idle,
+        )

@@ -19,6 +19,9 @@ class FakeEngine:
         self.failure: ShimmyError | None = None
         self.progress = 0.0
         self.n_closed = 0
+        self.info: ModelInfo | None = None
+        self.n_active = 0
+        self.restarts = 0
         self.slow_close = asyncio.Event()
         self.slow_close.set()
         self._settled = asyncio.Event()
@@ -36,6 +39,8 @@ class FakeEngine:
 
     def loaded(self) -> None:
         self.state = EngineState.READY
+        self.progress = 1.0
+        self.info = info_of(self.options)
         self._settled.set()
 
     def fail(self, error: ShimmyError) -> None:

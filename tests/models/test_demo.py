@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from shimmy.models import demo
 from shimmy.models.demo import demo_entry, demo_path
-from shimmy.models.header import read_header
+from shimmy.models.gguf.facts import facts_of
+from shimmy.models.gguf.file import read_gguf
 
 
 def test_the_demo_ships_in_the_package_and_is_small():
@@ -11,9 +12,9 @@ def test_the_demo_ships_in_the_package_and_is_small():
     assert entry.size <= 4_000_000
     assert entry.source == "builtin"
     assert entry.note == "built-in demo model"
-    header = read_header(demo_path())
-    assert header is not None
-    assert header.is_model
+    assert entry.kind == "llm"
+    assert entry.objection is None
+    assert facts_of(read_gguf(demo_path())).n_params == entry.n_params
 
 
 def test_a_package_without_the_demo_has_none(tmp_path, monkeypatch):

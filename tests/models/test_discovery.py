@@ -5,13 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from shimmy.models import discovery
-from shimmy.models.discovery import discover, examine, search_roots, split_paths
+from shimmy.errors import GgufError
+from shimmy.models.discovery import Scan, discover, examine, search_roots
+from shimmy.models.index import Index
+from shimmy.models.stores import folder as folder_module
+from shimmy.models.stores import listing
 from tests.models import gguf
+from tests.support import tiny_gguf
 
 
 def stems(*roots: Path) -> list[str]:
-    return [model.stem for model in discover(roots)]
+    return [model.stem for model in discover(roots).models]
+
+
+def reasons(scan: Scan) -> dict[str, str]:
+    return {Path(item.path).name: item.reason for item in scan.skipped}
 
 
 def test_models_are_found_by_content_in_any_case_of_the_ending(tmp_path):
@@ -21,16 +29,20 @@ def test_models_are_found_by_content_in_any_case_of_the_ending(tmp_path):
     (tmp_path / "half.gguf").write_bytes(b"GGUF\x03")
     gguf.write(tmp_path / "notes.txt")
     assert stems(tmp_path) == ["One", "TWO"]
+    found = reasons(discover([tmp_path]))
+    assert found["page.gguf"] == "it is not a GGUF model file"
+    assert "ends inside its header" in found["half.gguf"]
+    assert set(found) == {"page.gguf", "half.gguf"}
 
 
 def test_what_is_found_carries_size_time_and_architecture(tmp_path):
     path = gguf.write(tmp_path / "m.gguf", "qwen3", extra=100)
     os.utime(path, (1_000_000, 2_000_000))
-    (model,) = discover([tmp_path])
+    (model,) = discover([tmp_path]).models
     assert model.path == str(path)
     assert model.size == path.stat().st_size
     assert model.modified == 2_000_000
-    assert model.architecture == "qwen3"
+    assert model.facts.architecture == "qwen3"
 
 
 def test_adapters_and_projectors_are_not_models(tmp_path):
@@ -57,11 +69,7 @@ def test_links_that_loop_end(tmp_path):
     (tmp_path / "knot.gguf").symlink_to(tmp_path / "knot.gguf")
     (tmp_path / "knot").symlink_to(tmp_path / "knot")
     assert stems(tmp_path) == ["m"]
-
-
-def test_a_broken_link_is_ignored(tmp_path):
-    (tmp_path / "gone.gguf").symlink_to(tmp_path / "nowhere.gguf")
-    assert stems(tmp_path) == []
+    assert "knot.gguf" in reasons(discover([tmp_path]))
 
 
 def test_the_same_file_by_two_ways_is_listed_once(tmp_path):
@@ -69,34 +77,6 @@ def test_the_same_file_by_two_ways_is_listed_once(tmp_path):
     (tmp_path / "nice-name.gguf").symlink_to(tmp_path / "blobs" / "blob.gguf")
     (tmp_path / "again").symlink_to(tmp_path / "blobs", target_is_directory=True)
     assert stems(tmp_path, tmp_path / "blobs") == ["nice-name"]
-
-
-def test_a_folder_that_cannot_be_read_is_skipped(tmp_path, monkeypatch):
-    gguf.write(tmp_path / "open" / "m.gguf")
-    gguf.write(tmp_path / "closed" / "n.gguf")
-    scandir = os.scandir
-
-    def refuse(path):
-        if Path(path).name == "closed":
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(discovery.os, "scandir", refuse)  # root may read anything
-    assert stems(tmp_path) == ["m"]
-
-
-def test_a_file_that_cannot_be_read_is_skipped(tmp_path, monkeypatch):
-    gguf.write(tmp_path / "m.gguf")
-    gguf.write(tmp_path / "n.gguf")
-    read = discovery.read_header
-
-    def refuse(path):
-        if path.name == "n.gguf":
-            raise PermissionError(13, "Permission denied")
-        return read(path)
-
-    monkeypatch.setattr(discovery, "read_header", refuse)
-    assert stems(tmp_path) == ["m"]
 
 
 def test_pipes_and_folders_called_gguf_do_no_harm(tmp_path):
@@ -112,81 +92,17 @@ def test_hidden_folders_are_skipped_unless_named(tmp_path):
 
 
 def test_depth_is_limited(tmp_path):
-    deep = tmp_path.joinpath(*"abcdefgh"[: discovery.MAX_DEPTH])
+    deep = tmp_path.joinpath(*"abcdefgh"[: folder_module.MAX_DEPTH])
     gguf.write(deep / "reached.gguf")
     gguf.write(deep / "x" / "too-deep.gguf")
     assert stems(tmp_path) == ["reached"]
 
 
 def test_the_number_of_folders_is_limited(tmp_path, monkeypatch):
-    monkeypatch.setattr(discovery, "MAX_FOLDERS", 5)
+    monkeypatch.setattr(folder_module, "MAX_FOLDERS", 5)
     for number in range(20):
         gguf.write(tmp_path / f"{number:02}" / f"m{number:02}.gguf")
     assert stems(tmp_path) == ["m00", "m01", "m02", "m03"]
-
-
-def test_names_that_are_not_utf8_survive(tmp_path):
-    odd = os.fsencode(tmp_path) + b"/caf\xe9.gguf"
-    with open(odd, "wb") as file:  # noqa: PTH123 - bytes, which Path refuses
-        file.write(gguf.header(("general.architecture", "llama")))
-    assert len(stems(tmp_path)) == 1
-
-
-def test_shards_are_listed_once_with_their_sizes_summed(tmp_path):
-    for number in (3, 1, 2):
-        gguf.write(tmp_path / f"big-{number:05}-of-00003.gguf", extra=1000 * number)
-    gguf.write(tmp_path / "small.gguf")
-    models = discover([tmp_path])
-    assert [model.stem for model in models] == ["big", "small"]
-    assert models[0].path.endswith("big-00001-of-00003.gguf")
-    assert models[0].size > 6000
-
-
-def test_an_incomplete_set_of_shards_is_not_listed(tmp_path):
-    gguf.write(tmp_path / "big-00001-of-00002.gguf")
-    assert stems(tmp_path) == []
-
-
-def test_examine_sums_the_shards_beside_the_first(tmp_path):
-    for number in (1, 2):
-        gguf.write(tmp_path / f"b[i]g-{number:05}-of-00002.gguf", extra=500)
-    model = examine(tmp_path / "b[i]g-00001-of-00002.gguf")
-    assert model is not None
-    assert model.stem == "b[i]g"
-    assert model.size > 1000
-
-
-def test_examine_refuses_what_is_not_gguf(tmp_path):
-    (tmp_path / "a.gguf").write_text("no")
-    assert examine(tmp_path / "a.gguf") is None
-    assert examine(tmp_path) is None
-    with pytest.raises(OSError, match="No such file"):
-        examine(tmp_path / "none.gguf")
-
-
-def test_folders_are_split_at_semicolons_and_the_systems_separator():
-    assert split_paths("/a;/b:/c; /d ;;:") == ["/a", "/b", "/c", "/d"]
-    assert split_paths("") == []
-
-
-def test_a_drive_letter_is_not_split_on_windows(monkeypatch):
-    monkeypatch.setattr(discovery.sys, "platform", "win32")
-    assert split_paths(r"C:\models;D:\more") == [r"C:\models", r"D:\more"]
-
-
-def test_roots_come_in_their_order(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    environ = {"SHIMMY_BASE_GGUF": "/base/phi.gguf", "SHIMMY_MODEL_PATHS": "/one;~/two:three"}
-    assert search_roots(environ=environ, cwd=tmp_path) == [
-        tmp_path / "models",
-        Path("/base"),
-        Path("/one"),
-        tmp_path / "home" / "two",
-        tmp_path / "three",
-        tmp_path / "home" / "models",
-        tmp_path / "data" / "shimmy" / "models",
-    ]
 
 
 def test_the_flag_replaces_the_variable(tmp_path):
@@ -198,3 +114,187 @@ def test_the_flag_replaces_the_variable(tmp_path):
 def test_a_root_named_twice_is_searched_once(tmp_path):
     roots = search_roots("models;models", environ={}, cwd=tmp_path)
     assert roots.count(tmp_path / "models") == 1
+
+
+def test_a_broken_link_is_said_to_be_one(tmp_path):
+    (tmp_path / "gone.gguf").symlink_to(tmp_path / "nowhere.gguf")
+    assert reasons(discover([tmp_path])) == {"gone.gguf": "a link that leads nowhere"}
+
+
+def test_a_folder_that_cannot_be_read_is_said_to_be_one(tmp_path, monkeypatch):
+    gguf.write(tmp_path / "open" / "m.gguf")
+    gguf.write(tmp_path / "closed" / "n.gguf")
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(listing.os, "scandir", refuse)  # root may read anything
+    scan = discover([tmp_path])
+    assert [model.stem for model in scan.models] == ["m"]
+    assert reasons(scan) == {"closed": "cannot be read: Permission denied"}
+
+
+def test_a_file_that_cannot_be_read_is_said_to_be_one(tmp_path, monkeypatch):
+    gguf.write(tmp_path / "m.gguf")
+    gguf.write(tmp_path / "n.gguf")
+    facts = Index.facts
+
+    def refuse(index, path, status):
+        if path.endswith("n.gguf"):
+            raise PermissionError(13, "Permission denied")
+        return facts(index, path, status)
+
+    monkeypatch.setattr(Index, "facts", refuse)
+    scan = discover([tmp_path])
+    assert [model.stem for model in scan.models] == ["m"]
+    assert reasons(scan) == {"n.gguf": "cannot be read: Permission denied"}
+
+
+def test_a_path_that_is_not_utf8_is_refused_with_advice(tmp_path):
+    odd = os.fsencode(tmp_path) + b"/caf\xe9.gguf"
+    with open(odd, "wb") as file:  # noqa: PTH123 - bytes, which Path refuses
+        file.write(gguf.model())
+    (skipped,) = discover([tmp_path]).skipped
+    assert skipped.path.encode()
+    assert "rename it" in skipped.reason
+
+
+@pytest.mark.parametrize(
+    "name", ["m.gguf.part", "m.GGUF.incomplete", "m.gguf.crdownload", "downloading_m.gguf.part"]
+)
+def test_a_download_that_is_not_finished_is_said_to_be_one(tmp_path, name):
+    gguf.write(tmp_path / name)
+    scan = discover([tmp_path])
+    assert scan.models == []
+    assert reasons(scan) == {name: "a download that is not finished"}
+
+
+def test_a_file_that_aria2_still_writes_is_not_finished(tmp_path):
+    gguf.write(tmp_path / "m.gguf")
+    (tmp_path / "m.gguf.aria2").write_bytes(b"")
+    assert reasons(discover([tmp_path])) == {"m.gguf": "a download that is not finished"}
+
+
+def test_a_file_that_is_cut_short_is_not_listed(tmp_path):
+    path = gguf.write(tmp_path / "m.gguf")
+    path.write_bytes(path.read_bytes()[:-10])
+    scan = discover([tmp_path])
+    assert scan.models == []
+    assert reasons(scan)["m.gguf"].startswith("it is cut short: ")
+
+
+def test_what_would_abort_llama_cpp_is_not_listed(tmp_path):
+    gguf.write(tmp_path / "m.gguf", fields={"llama.block_count": 0})
+    assert "block_count is 0" in reasons(discover([tmp_path]))["m.gguf"]
+
+
+def test_adapters_and_projectors_are_found_as_what_they_are(tmp_path):
+    gguf.write_lora(tmp_path / "style.gguf")
+    gguf.write(tmp_path / "eyes.gguf", "clip", "mmproj")
+    gguf.write(tmp_path / "matrix.gguf", "llama", "imatrix")
+    scan = discover([tmp_path])
+    assert [part.stem for part in scan.adapters] == ["style"]
+    assert [part.stem for part in scan.projectors] == ["eyes"]
+    assert "no model" in reasons(scan)["matrix.gguf"]
+
+
+def write_shards(folder: Path, base: str, count: int, *, extra: int = 0) -> list[Path]:
+    """Write a split model whose shards say which they are."""
+    paths = []
+    for number in range(count):
+        path = folder / f"{base}-{number + 1:05}-of-{count:05}.gguf"
+        fields = {"split.no": (2, number), "split.count": (2, count)}
+        paths.append(gguf.write(path, extra=extra * (number + 1), fields=fields))
+    return paths
+
+
+def test_issue_147_and_170_shards_are_listed_once_with_their_sizes_summed(tmp_path):
+    paths = write_shards(tmp_path, "big", 3, extra=1000)
+    gguf.write(tmp_path / "small.gguf")
+    models = discover([tmp_path]).models
+    assert [model.stem for model in models] == ["big", "small"]
+    assert models[0].path == str(paths[0])
+    assert models[0].size == sum(path.stat().st_size for path in paths)
+    assert models[0].facts.n_params == 96
+    assert (models[0].n_shards, models[1].n_shards) == (3, 1)
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_an_incomplete_set_of_shards_is_said_to_be_one(tmp_path, missing):
+    write_shards(tmp_path, "big", 3)[missing].unlink()
+    scan = discover([tmp_path])
+    assert scan.models == []
+    assert list(reasons(scan).values()) == ["2 of 3 shards are there"]
+
+
+def test_a_set_with_a_shard_cut_short_is_not_listed(tmp_path):
+    path = write_shards(tmp_path, "big", 2)[1]
+    path.write_bytes(path.read_bytes()[:-1])
+    scan = discover([tmp_path])
+    assert scan.models == []
+    assert "cut short" in next(iter(reasons(scan).values()))
+
+
+def test_a_shard_that_was_renamed_is_said_to_be_one(tmp_path):
+    first, second = write_shards(tmp_path, "big", 2)
+    first.rename(tmp_path / "a.gguf")
+    second.rename(tmp_path / "b.gguf")
+    found = reasons(discover([tmp_path]))
+    assert found["a.gguf"] == "one of 2 shards, but its name does not say which"
+    assert found["b.gguf"] == "shard 2 of 2, and the first is not there"
+
+
+def test_shards_of_llama_cpps_own_making_are_one_model(tmp_path):
+    paths = tiny_gguf.write_splits(tmp_path)
+    (model,) = discover([tmp_path]).models
+    assert model.path == str(paths[0])
+    assert model.n_shards == len(paths)
+
+
+@pytest.mark.parametrize("named", [0, 1])
+def test_examine_takes_all_shards_whichever_is_named(tmp_path, named):
+    paths = write_shards(tmp_path, "b[i]g", 2, extra=500)
+    model = examine(paths[named])
+    assert (model.stem, model.path) == ("b[i]g", str(paths[0]))
+    assert model.size == sum(path.stat().st_size for path in paths)
+    assert model.facts.objection is None
+
+
+def test_examine_says_that_shards_are_missing(tmp_path):
+    first, second = write_shards(tmp_path, "big", 2)
+    second.unlink()
+    assert examine(first).facts.objection == "1 of 2 shards are there"
+
+
+def test_examine_refuses_what_is_not_gguf(tmp_path):
+    (tmp_path / "a.gguf").write_text("no")
+    with pytest.raises(GgufError, match="not a GGUF model file"):
+        examine(tmp_path / "a.gguf")
+    with pytest.raises(GgufError, match="not a file"):
+        examine(tmp_path)
+    with pytest.raises(OSError, match="No such file"):
+        examine(tmp_path / "none.gguf")
+
+
+def test_issue_12_the_roots_are_those_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    environ = {
+        "SHIMMY_BASE_GGUF": "/base/phi.gguf",
+        "SHIMMY_MODEL_PATHS": "/one;~/two:three",
+        "OLLAMA_MODELS": "/blobs",
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+    }
+    roots = search_roots(environ=environ, cwd=tmp_path)
+    assert roots[:7] == [
+        tmp_path / "models",
+        Path("/base"),
+        Path("/one"),
+        tmp_path / "home" / "two",
+        tmp_path / "three",
+        tmp_path / "home" / "models",
+        tmp_path / "data" / "shimmy" / "models",
+    ]
+    assert Path("/blobs") in roots

@@ -1,3 +1,5 @@
+"""One model at a time: the pool's promises, whatever the budget."""
+
 from __future__ import annotations
 
 import asyncio
@@ -5,49 +7,16 @@ import asyncio
 import pytest
 
 from shimmy.engine import EngineState
-from shimmy.engine.types.options import EngineOptions
 from shimmy.errors import EngineClosedError, ModelLoadError, ModelNotFoundError
-from shimmy.models import pool as module
-from shimmy.models.pool import Pool
+from shimmy.models import residency as module
 from shimmy.models.registry import Registry
-from tests.models import gguf
 from tests.models.fake_engine import Garage
+from tests.models.pools import User, entry_of, make_pool, settle
 
 
 @pytest.fixture
-def registry(tmp_path) -> Registry:
-    for name in "abc":
-        gguf.write(tmp_path / f"{name}.gguf")
-    return Registry(roots=[tmp_path])
-
-
-def make_pool(registry, garage, **options) -> Pool:
-    return Pool(registry, EngineOptions(model_path="", **options), make_engine=garage.make)
-
-
-async def settle() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
-class User:
-    """Uses a model until it is told to stop."""
-
-    def __init__(self, pool: Pool, name: str | None) -> None:
-        self.engine = None
-        self.entry = None
-        self._stop = asyncio.Event()
-        self.task = asyncio.ensure_future(self._run(pool, name))
-
-    async def _run(self, pool: Pool, name: str | None) -> None:
-        async with pool.use(name) as lease:
-            self.engine = lease.engine
-            self.entry = lease.entry
-            await self._stop.wait()
-
-    async def leave(self) -> None:
-        self._stop.set()
-        await self.task
+def registry() -> Registry:
+    return Registry(registered=[entry_of(name) for name in "abc"])
 
 
 async def test_the_first_use_loads_the_model(registry):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from shimmy.errors import ConfigError, ModelNotFoundError
+from shimmy.engine.types.options import EngineOptions
+from shimmy.errors import ConfigError, GgufError, ModelNotFoundError
 from shimmy.models import registry as module
 from shimmy.models.demo import NAME
 from shimmy.models.entry import ModelEntry
@@ -52,6 +54,17 @@ def test_the_demo_is_the_default_only_when_there_is_nothing_else(tmp_path, demo)
     assert registry.resolve("").name == "m"
 
 
+def test_the_default_is_the_first_that_writes_text(tmp_path, demo):
+    gguf.write(tmp_path / "found" / "a.gguf", "bert")
+    registry = Registry.standard(roots=[tmp_path / "found"])
+    assert registry.resolve(None) == demo
+    gguf.write(tmp_path / "found" / "b.gguf")
+    registry.refresh()
+    assert registry.resolve(None).name == "b"
+    named = Registry.standard(model_path=tmp_path / "found" / "a.gguf")
+    assert named.resolve(None).name == "a"
+
+
 def test_the_demo_says_what_it_is(demo):
     assert Registry.standard().resolve(None).title == "shimmy-demo (built-in demo model)"
 
@@ -62,7 +75,7 @@ def test_without_any_model_nothing_resolves(monkeypatch):
         Registry.standard().resolve(None)
 
 
-def test_an_unknown_name_lists_those_there_are(tmp_path, demo):
+def test_issue_65_an_unknown_name_lists_those_there_are(tmp_path, demo):
     gguf.write(tmp_path / "m.gguf")
     with pytest.raises(ModelNotFoundError, match="gpt-4") as caught:
         Registry.standard(roots=[tmp_path]).resolve("gpt-4")
@@ -170,3 +183,122 @@ def test_a_file_of_another_kind_is_a_clear_error(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(ConfigError, match="not a GGUF model file"):
         register(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("asked", "closest"),
+    [
+        ("qwen3-4B-q4", ["Qwen3-4B-Q4_K_M"]),
+        ("qwen3 4b", ["Qwen3-4B-Q4_K_M"]),
+        ("mistrall-7b", ["mistral-7b"]),
+        ("zzzzzz", []),
+    ],
+)
+def test_an_unknown_name_comes_with_the_closest(tmp_path, asked, closest):
+    for name in ("Qwen3-4B-Q4_K_M", "mistral-7b", "phi"):
+        gguf.write(tmp_path / f"{name}.gguf")
+    with pytest.raises(ModelNotFoundError) as caught:
+        Registry(roots=[tmp_path]).resolve(asked)
+    assert caught.value.closest == closest
+    assert ("Did you mean" in caught.value.message) is bool(closest)
+    assert "phi" in caught.value.message
+
+
+def test_the_message_of_an_unknown_name_is_bounded(tmp_path):
+    names = [f"model-{number}" for number in range(1000)]
+    message = ModelNotFoundError("x", names).message
+    assert message.endswith("and 950 more")
+    assert len(message) < 2000
+
+
+def test_a_name_stays_with_its_file_when_another_comes_before_it(tmp_path):
+    gguf.write(tmp_path / "b" / "m.gguf")
+    registry = Registry(roots=[tmp_path])
+    gguf.write(tmp_path / "a" / "m.gguf")
+    registry.refresh()
+    assert {entry.name: Path(entry.path).parent.name for entry in registry.entries()} == {
+        "m": "b",
+        "m@a": "a",
+    }
+
+
+def test_a_name_can_be_shown_as_it_is(tmp_path):
+    gguf.write(tmp_path / "a\x1b[31m\nb.gguf")
+    assert names(Registry(roots=[tmp_path])) == ["a_[31m_b"]
+
+
+def test_adapters_are_offered_to_the_models_that_they_fit_and_are_no_models(tmp_path):
+    shape = {"llama.embedding_length": 32}
+    gguf.write(tmp_path / "base.gguf", "llama", fields=shape)
+    gguf.write(tmp_path / "wider.gguf", "llama", fields={"llama.embedding_length": 64})
+    gguf.write(tmp_path / "other.gguf", "qwen3", fields={"qwen3.embedding_length": 32})
+    path = gguf.write_lora(tmp_path / "style.gguf", n_embd=32)
+    registry = Registry(roots=[tmp_path])
+    assert names(registry) == ["base", "other", "wider"]
+    offered = {entry.name: [a.path for a in entry.adapters] for entry in registry.entries()}
+    assert offered == {"base": [str(path)], "other": [], "wider": []}
+    assert registry.resolve("base").lora == ()
+
+
+def test_the_base_model_of_the_environment_takes_its_adapter(tmp_path, demo, monkeypatch):
+    monkeypatch.setenv("SHIMMY_BASE_GGUF", str(gguf.write(tmp_path / "base.gguf")))
+    adapter = gguf.write_lora(tmp_path / "l.gguf")
+    monkeypatch.setenv("SHIMMY_LORA_GGUF", str(adapter))
+    assert Registry.standard().resolve(None).lora == ((str(adapter), 1.0),)
+    assert Registry.standard(model_path=Path(demo.path)).resolve(None).lora == ()
+
+
+@pytest.mark.parametrize("what", ["none", "model", "text"])
+def test_an_adapter_that_is_none_is_a_clear_error(tmp_path, demo, monkeypatch, what):
+    monkeypatch.setenv("SHIMMY_BASE_GGUF", str(gguf.write(tmp_path / "base.gguf")))
+    gguf.write(tmp_path / "model.gguf")
+    (tmp_path / "text.gguf").write_text("no")
+    monkeypatch.setenv("SHIMMY_LORA_GGUF", str(tmp_path / f"{what}.gguf"))
+    with pytest.raises(ConfigError) as caught:
+        Registry.standard()
+    assert caught.value.param == "SHIMMY_LORA_GGUF"
+    assert str(tmp_path / f"{what}.gguf") in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (gguf.write_lora, "--lora"),
+        (lambda path: gguf.write(path, "clip", "mmproj"), "projector"),
+        (lambda path: gguf.write(path, tensors=()), "no weights"),
+        (lambda path: gguf.write(path, fields={"llama.block_count": 0}), "block_count is 0"),
+    ],
+)
+def test_a_registered_file_that_cannot_be_loaded_says_why(tmp_path, write, reason):
+    entry = register(write(tmp_path / "m.gguf"))
+    assert reason in (entry.objection or "")
+    with pytest.raises(GgufError, match=reason):
+        entry.options(EngineOptions(model_path=""))
+
+
+def test_options_are_the_models_own_with_those_asked_for_on_top():
+    entry = ModelEntry(
+        name="m",
+        path="/m.gguf",
+        size=1,
+        source="discovered",
+        modified=0,
+        lora=(("/own", 1.0),),
+        chat_template="own",
+    )
+    options = entry.options(EngineOptions(model_path="", n_ctx=512))
+    assert (options.model_path, options.lora, options.chat_template, options.n_ctx) == (
+        "/m.gguf",
+        [("/own", 1.0)],
+        "own",
+        512,
+    )
+    options = entry.options(EngineOptions(model_path="", lora=[("/x", 0.5)], chat_template="x"))
+    assert (options.lora, options.chat_template) == ([("/own", 1.0), ("/x", 0.5)], "x")
+
+
+def test_the_standard_registry_keeps_headers_in_the_cache_folder(tmp_path, demo, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    gguf.write(tmp_path / "models" / "m.gguf")
+    Registry.standard(roots=[tmp_path / "models"])
+    assert os.listdir(tmp_path / "cache" / "shimmy") == ["headers-1.msgpack"]  # noqa: PTH208

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from shimmy.errors import InvalidRequestError
+from shimmy.models.catalogue import Machine, catalogue, recommend
+from shimmy.models.entry import ModelEntry
+from shimmy.models.hub.names import REPO
+
+KNOWN = catalogue()
+
+
+def test_every_model_has_a_source_a_date_and_a_repository():
+    for model in KNOWN.models:
+        assert model.source.startswith("https://"), model.name
+        assert re.fullmatch(r"20\d\d-\d\d", model.as_of), model.name
+        assert REPO.fullmatch(model.repo), model.name
+
+
+def test_names_are_unique_and_drafts_exist():
+    names = [model.name for model in KNOWN.models]
+    assert len(set(names)) == len(names)
+    assert {model.draft for model in KNOWN.models if model.draft} <= set(names)
+
+
+def test_a_draft_is_smaller_and_of_the_same_family():
+    for model in KNOWN.models:
+        if model.draft:
+            draft = KNOWN.find(model.draft)
+            assert draft.n_params * 4 < model.n_params or draft.family == "llama3"
+            assert draft.family == model.family
+
+
+def test_the_size_of_every_quantisation_can_be_computed():
+    for model in KNOWN.models:
+        sizes = [KNOWN.weights(model, quant) for quant in model.quants]
+        assert all(0 < size < 2 * model.n_params + 1e9 for size in sizes)
+
+
+def test_tools_are_claimed_only_where_the_source_does():
+    for model in KNOWN.models:
+        assert ("tools" in model.uses) == (model.tools is True), model.name
+
+
+@pytest.mark.parametrize(
+    ("name", "quant", "size"),
+    [
+        # sizes of the published files, in bytes, to 4 %
+        ("llama-3.1-8b", "Q4_K_M", 4.92e9),
+        ("qwen3-8b", "Q4_K_M", 5.03e9),
+        ("gpt-oss-20b", "MXFP4", 12.1e9),
+        ("gpt-oss-120b", "MXFP4", 63.4e9),
+    ],
+)
+def test_computed_sizes_are_near_those_of_the_files(name, quant, size):
+    assert KNOWN.weights(KNOWN.find(name), quant) == pytest.approx(size, rel=0.04)
+
+
+def test_the_cache_is_layers_times_cells_times_heads():
+    # 2 x 32 layers x 8 heads x 128 x 2 bytes: 128 KiB for a token
+    assert KNOWN.find("llama-3.1-8b").kv_bytes(8192) == 8192 * 131_072
+
+
+def test_layers_with_a_window_keep_no_more_than_it():
+    model = KNOWN.find("gpt-oss-20b")
+    per_layer = 4 * 8 * 64
+    assert model.kv_bytes(10_000) == per_layer * (12 * 10_000 + 12 * 128)
+
+
+def test_a_larger_quantisation_is_taken_where_the_gpu_has_room():
+    def quant(vram):
+        found = recommend(KNOWN, Machine(vram=int(vram), ram=0), use="chat")
+        return next((one.quant for one in found if one.model.name == "qwen3-8b"), None)
+
+    assert (quant(4e9), quant(8e9), quant(24e9)) == (None, "Q4_K_M", "Q8_0")
+
+
+def test_a_name_is_found_however_it_is_written():
+    assert KNOWN.find("Qwen3_4B").name == "qwen3-4b"
+    with pytest.raises(InvalidRequestError, match="Did you mean"):
+        KNOWN.find("qwen3-4")
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "same"),
+    [
+        ("Qwen3-4B-Q4_K_M", "/m/Qwen3-4B-Q4_K_M.gguf", True),
+        ("x", "/hub/models--Qwen--Qwen3-4B-GGUF/snapshots/1/x.gguf", True),
+        ("x", "/data/Qwen/Qwen3-4B-GGUF/x.gguf", True),
+        ("Qwen3-4B-Q4_K_M@mine", "/mine/Qwen3-4B-Q4_K_M.gguf", True),
+        ("Qwen3-4B-Thinking-Q4_K_M", "/m/Qwen3-4B-Thinking-Q4_K_M.gguf", False),
+    ],
+)
+def test_what_is_on_disk_is_known_by_repository_or_file(name, path, same):
+    entry = ModelEntry(name=name, path=path, size=1, source="discovered", modified=1)
+    found = recommend(KNOWN, Machine(vram=0, ram=2**40), entries=[entry])
+    there = {one.model.name for one in found if one.on_disk}
+    assert there == ({"qwen3-4b"} if same else set())
