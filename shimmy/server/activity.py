@@ -15,6 +15,8 @@ class Activity:
         self.n_active = 0
         self.idle = asyncio.Event()
         self.idle.set()
+        self.draining = False
+        """Whether the server is about to end: what would go on for ever must stop."""
         self._started = time.monotonic()
 
     @property

@@ -42,6 +42,13 @@ def bind(spec: str) -> socket.socket:
     raise ConfigError(f"no free port on {LOOPBACK}; give one with --bind", param="--bind")
 
 
+def join_address(host: str | None, port: int | None) -> str:
+    """Return HOST:PORT, with what is missing as "auto" begins; an IPv6 host goes in brackets."""
+    host = host or LOOPBACK
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return f"{host}:{DEFAULT_PORT if port is None else port}"
+
+
 def is_loopback(sock: socket.socket) -> bool:
     """Tell whether only this machine can reach `sock`."""
     if sock.family not in {socket.AF_INET, socket.AF_INET6}:

@@ -6,8 +6,12 @@
     ContextLengthError    400     exceed_context_size_error   no (both spellings: type and code)
     AuthenticationError   401     authentication_error        no
     ForbiddenError        403     permission_error            no
+    NotFoundError         404     invalid_request_error       no
     ModelNotFoundError    404     invalid_request_error       no
     OverloadedError       429     rate_limit_error            Retry-After
+    SlowReaderError       408     invalid_request_error       in streams only
+    UnsupportedError      501     not_supported_error         x-should-retry: false
+    DeadlineError         503     unavailable_error           Retry-After: its timeout ended in the queue
     EngineLoadingError    503     unavailable_error           Retry-After
     EngineDeadError       503     unavailable_error           Retry-After: the worker is restarted
     EngineClosedError     503     unavailable_error           Retry-After: unloading or shutting down
@@ -43,6 +47,15 @@ class FieldError(errors.InvalidRequestError):
         self.code = code
 
 
+class NotFoundError(errors.InvalidRequestError):
+    """Something that was asked for by its id is not there; `code` says what."""
+
+    def __init__(self, message: str, *, param: str | None, code: str) -> None:
+        """Keep all three; `param` is the name of the id."""
+        super().__init__(message, param=param)
+        self.code = code
+
+
 class AuthenticationError(errors.ShimmyError):
     """No API key, or a wrong one."""
 
@@ -67,6 +80,7 @@ class Problem:
     code: str | None
     message: str
     param: str | None = None
+    request_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, int] = field(default_factory=dict)
 
@@ -79,11 +93,15 @@ class Problem:
 # The first class that fits wins: derived classes stand before their bases.
 _RULES: tuple[tuple[type[errors.ShimmyError], int, str], ...] = (
     (errors.ContextLengthError, 400, "exceed_context_size_error"),
+    (NotFoundError, 404, "invalid_request_error"),
     (errors.ModelNotFoundError, 404, "invalid_request_error"),
     (errors.InvalidRequestError, 400, "invalid_request_error"),
     (AuthenticationError, 401, "authentication_error"),
     (ForbiddenError, 403, "permission_error"),
     (errors.OverloadedError, 429, "rate_limit_error"),
+    (errors.SlowReaderError, 408, "invalid_request_error"),
+    (errors.UnsupportedError, 501, "not_supported_error"),
+    (errors.DeadlineError, 503, "unavailable_error"),
     (errors.EngineLoadingError, 503, "unavailable_error"),
     (errors.EngineDeadError, 503, "unavailable_error"),
     (errors.EngineClosedError, 503, "unavailable_error"),
@@ -97,13 +115,14 @@ _HTTP_CODES = {404: "unknown_url", 405: "method_not_allowed", 413: "request_too_
 def problem_of(error: Exception, request_id: str) -> Problem:
     """Return what to tell the client about `error`. Nothing of an unexpected one but the id."""
     if isinstance(error, web.HTTPException):
-        return _of_http(error)
+        return _of_http(error, request_id)
     if not isinstance(error, errors.ShimmyError):
         return Problem(
             status=500,
             type="server_error",
             code=errors.ShimmyError.code,
             message=f"internal error; the server's log has it under {request_id}",
+            request_id=request_id,
         )
     status, kind = next((status, kind) for cls, status, kind in _RULES if isinstance(error, cls))
     return Problem(
@@ -112,6 +131,7 @@ def problem_of(error: Exception, request_id: str) -> Problem:
         code=error.code,
         message=error.message,
         param=getattr(error, "param", None),
+        request_id=request_id,
         headers=_headers(error, status),
         extra=_extra(error),
     )
@@ -122,7 +142,7 @@ def _headers(error: errors.ShimmyError, status: int) -> dict[str, str]:
         return {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
     if status == 503:
         return {"Retry-After": "1"}
-    if isinstance(error, errors.ModelLoadError | errors.BackendError):
+    if isinstance(error, errors.ModelLoadError | errors.BackendError | errors.UnsupportedError):
         return _NO_RETRY
     if isinstance(error, AuthenticationError):
         return {"WWW-Authenticate": "Bearer"}
@@ -135,7 +155,7 @@ def _extra(error: errors.ShimmyError) -> dict[str, int]:
     return {}
 
 
-def _of_http(error: web.HTTPException) -> Problem:
+def _of_http(error: web.HTTPException, request_id: str) -> Problem:
     """Describe what aiohttp itself refused: a path, a method, a body too large."""
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     message = error.reason
@@ -151,5 +171,6 @@ def _of_http(error: web.HTTPException) -> Problem:
         type="server_error" if error.status >= 500 else "invalid_request_error",
         code=_HTTP_CODES.get(error.status),
         message=message,
+        request_id=request_id,
         headers=headers,
     )

@@ -9,11 +9,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from shimmy.config import ServerConfig
+from shimmy.server import docs
 from shimmy.server.errors import AuthenticationError, ForbiddenError
 from shimmy.server.keys import CONFIG, ON_LOOPBACK
 
-OPEN_PATHS = frozenset({"/health"})
-"""Answered without an API key: probes have none."""
+OPEN_PATHS = frozenset(
+    {"/health", "/openapi.json", "/docs", *(f"/docs/{name}" for name in (*docs.FILES, docs.START))}
+)
+"""Answered without an API key: probes have none, nor has a browser that opens the documents."""
 
 
 @web.middleware
@@ -45,9 +48,9 @@ def add_cors(request: web.Request, response: web.StreamResponse) -> None:
         return
     headers = response.headers
     headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
-    headers["Access-Control-Expose-Headers"] = "x-request-id, Retry-After"
+    headers["Access-Control-Expose-Headers"] = "x-request-id, request-id, Retry-After"
     if is_preflight(request):
-        headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
+        headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE, OPTIONS"
         # SDKs send headers of their own (x-stainless-*), so allow what is asked for
         headers["Access-Control-Allow-Headers"] = request.headers.get(
             "Access-Control-Request-Headers", "Content-Type, Authorization, x-api-key"

@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from shimmy.engine.generation import Generation
-from shimmy.engine.types.event import Accepted, Delta, Finished
-from shimmy.errors import ContextLengthError, ShimmyError
-from shimmy.server.dialects.types import Dialect, Head, Output, StreamEncoder
+from shimmy.engine.types.event import Delta, Finished
+from shimmy.server.dialects.types import Call, Dialect, Head, Output, StreamEncoder
 from shimmy.server.errors import FieldError, problem_of
-from shimmy.server.keys import CONFIG, POOL, TRACE
+from shimmy.server.holding import hold
+from shimmy.server.keys import CONFIG, TRACE
 from shimmy.server.middleware import log_problem
 from shimmy.server.reply import json_response
+from shimmy.server.run import Run, broken
 from shimmy.server.sse import ClientGoneError, EventStream
 from shimmy.server.trace import Trace
 
@@ -27,22 +27,29 @@ def handle(dialect: Dialect) -> Callable[[web.Request], Awaitable[web.StreamResp
     """Return the handler of an endpoint that speaks `dialect`."""
 
     async def generate(request: web.Request) -> web.StreamResponse:
-        trace = request[TRACE]
-        trace.error_form = dialect.error_body
-        call = dialect.parse(await _read(request))
-        async with request.app[POOL].use(call.model) as lease:
-            head = Head(id=dialect.new_id(), created=int(time.time()), model=lease.entry.name)
-            async with lease.engine.generate(call.request) as generation:
-                await _accepted(generation, call.prompt_field)
-                if call.stream:
-                    return await _stream(request, generation, dialect.stream(call, head))
-                output = await _collect(generation, trace)
-                return json_response(dialect.encode(head, output))
+        request[TRACE].error_form = dialect.error_body
+        return await answer(request, dialect, dialect.parse(await read_body(request)))
 
     return generate
 
 
-async def _read(request: web.Request) -> bytes:
+async def answer(request: web.Request, dialect: Dialect, call: Call) -> web.StreamResponse:
+    """Return what the model says to `call`, in one piece or as a stream."""
+    if call.stream:
+        return await _stream(request, dialect, call)
+    async with hold(request, call) as lease, Run(lease.engine, call) as run:
+        head = _head(dialect, lease.entry.name, await run.accepted())
+        output = await _collect(run, call, request[TRACE])
+    return json_response(dialect.encode(call, head, output))
+
+
+def _head(dialect: Dialect, model: str, prompt_tokens: int) -> Head:
+    return Head(
+        id=dialect.new_id(), created=int(time.time()), model=model, prompt_tokens=prompt_tokens
+    )
+
+
+async def read_body(request: web.Request) -> bytes:
     """Return the body, whatever its content type says it is."""
     try:
         return await request.read()
@@ -52,82 +59,81 @@ async def _read(request: web.Request) -> bytes:
         ) from error
 
 
-async def _accepted(generation: Generation, prompt_field: str) -> None:
-    """Wait until the engine has taken the request; an error up to here has a status of its own."""
-    try:
-        event = await anext(generation, None)
-    except ContextLengthError as error:
-        # the engine has a prompt, and no idea what clients call it
-        error.param = error.param or prompt_field
-        raise
-    if not isinstance(event, Accepted):
-        raise _broken(event)
-
-
-async def _collect(generation: Generation, trace: Trace) -> Output:
-    output = Output()
-    async for event in generation:
+async def _collect(run: Run, call: Call, trace: Trace) -> Output:
+    output = Output(call.request.n * (1 + len(call.more)), n_prompts=1 + len(call.more))
+    async for event in run:
         if isinstance(event, Delta):
             output.add(event)
         elif isinstance(event, Finished):
-            trace.n_tokens = event.usage.completion_tokens
-            output.finished = event
-            return output
-    raise _broken(None)
+            output.finish(event)
+            if event.last:
+                trace.n_tokens = output.total.usage.completion_tokens
+                if call.best is not None:
+                    output.keep_best(call.best)
+                return output
+    raise broken(None)
 
 
-async def _stream(
-    request: web.Request, generation: Generation, encoder: StreamEncoder
-) -> web.StreamResponse:
+async def _stream(request: web.Request, dialect: Dialect, call: Call) -> web.StreamResponse:
+    """Stream the answer. An error has a status of its own as long as nothing has been sent.
+
+    What is sent first is the answer's beginning, when the engine has taken the request, or a
+    comment, when that takes long: while a model is being loaded, say.
+    """
     config = request.app[CONFIG]
     stream = EventStream(request, keep_alive=config.keep_alive, write_timeout=config.write_timeout)
+    encoder: StreamEncoder | None = None
+    trace = request[TRACE]
     try:
         async with stream:
-            await _pump(stream, generation, encoder, request[TRACE])
+            try:
+                async with hold(request, call) as lease, Run(lease.engine, call) as run:
+                    head = _head(dialect, lease.entry.name, await run.accepted())
+                    encoder = dialect.stream(call, head)
+                    await stream.open()
+                    await _pump(stream, run, encoder, trace)
+            except ClientGoneError:
+                raise
+            except Exception as error:
+                if not stream.is_open:
+                    raise
+                problem = problem_of(error, trace.id)
+                log_problem(problem, error, trace.id)
+                if encoder is None:
+                    encoder = dialect.stream(call, _head(dialect, call.model or "", 0))
+                await stream.send(encoder.error(problem))
     except ClientGoneError:
-        request[TRACE].client_gone = True
+        trace.client_gone = True
     return stream.response
 
 
-async def _pump(
-    stream: EventStream, generation: Generation, encoder: StreamEncoder, trace: Trace
-) -> None:
+async def _pump(stream: EventStream, run: Run, encoder: StreamEncoder, trace: Trace) -> None:
     """Send events as they come; those that wait together go out in one write."""
     parts = [encoder.opening()]
-    n_tokens = 0
+    n_tokens = n_counted = 0
     try:
-        if not _n_queued(generation):
+        if not run.n_queued:
             await stream.send(parts.pop())
-        async for event in generation:
+        async for event in run:
             if isinstance(event, Delta):
                 n_tokens += event.n_tokens
                 parts.append(encoder.delta(event))
             elif isinstance(event, Finished):
-                trace.n_tokens = event.usage.completion_tokens
                 parts.append(encoder.finish(event))
-                await stream.send(b"".join(parts))
-                return
-            if not _n_queued(generation):
+                n_counted += event.usage.completion_tokens
+                if event.last:
+                    n_tokens = n_counted
+                    await stream.send(b"".join(parts))
+                    return
+            if not run.n_queued:
                 await stream.send(b"".join(parts))
                 parts.clear()
-        raise _broken(None)
+        raise broken(None)
     except ClientGoneError:
         raise
-    except Exception as error:  # noqa: BLE001 - the status is out: the stream must carry it
-        problem = problem_of(error, trace.id)
-        log_problem(problem, error, trace.id)
-        await stream.send(b"".join([*parts, encoder.error(problem)]))
+    except Exception:
+        # what came before the error is true
+        await stream.send(b"".join(parts))
+        raise
     finally:
-        if trace.n_tokens is None:
-            trace.n_tokens = n_tokens
-
-
-def _n_queued(generation: Generation) -> int:
-    """Return how many events can be had without waiting, where the generation tells."""
-    n: int = getattr(generation, "n_queued", 0)
-    return n
-
-
-def _broken(event: object) -> ShimmyError:
-    got = "nothing" if event is None else type(event).__name__
-    return ShimmyError(f"the engine ended the request out of turn, with {got}")
+        trace.n_tokens = n_tokens

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 import shimmy
+from shimmy.errors import ShimmyError
 from shimmy.server.keys import ACTIVITY, CONFIG, POOL
 from shimmy.server.reply import json_response
 from shimmy.server.seams import Engine, Pool
@@ -19,6 +20,23 @@ ENDPOINTS = {
     "chat": "/v1/chat/completions",
     "completions": "/v1/completions",
     "generate": "/api/generate",
+    "embeddings": "/v1/embeddings",
+    "rerank": "/v1/rerank",
+    "tokenize": "/tokenize",
+    "detokenize": "/detokenize",
+    "apply_template": "/apply-template",
+    "infill": "/infill",
+    "openapi": "/openapi.json",
+    "docs": "/docs",
+    "messages": "/v1/messages",
+    "count_tokens": "/v1/messages/count_tokens",
+    "responses": "/v1/responses",
+    "input_tokens": "/v1/responses/input_tokens",
+    "slots": "/slots",
+    "loaded": "/api/models",
+    "status": "/api/status",
+    "aliases": "/api/aliases",
+    "router": "/models",
 }
 """What there is to ask, by a short name; the keys of the Rust shimmy, and more."""
 
@@ -40,6 +58,11 @@ async def health(request: web.Request) -> web.Response:
     pool = request.app[POOL]
     engine = pool.current
     state = "loading" if engine is None or engine.state == "closed" else str(engine.state)
+    if engine is None and pool.is_asleep:
+        # all were unloaded for want of requests: the next one loads its model
+        state = "ready"
+    elif engine is None and pool.failure is not None:
+        state = "failed"
     body: dict[str, Any] = {
         "status": "ok" if state == "ready" else state,
         "service": "shimmy",
@@ -52,6 +75,8 @@ async def health(request: web.Request) -> web.Response:
     }
     if engine is not None:
         body |= _describe(engine, state)
+    elif state == "failed":
+        body["error"] = _error(pool.failure)
     elif state == "loading":
         body["progress"] = 0.0
     if state == "ready":
@@ -66,9 +91,13 @@ def _describe(engine: Engine, state: str) -> dict[str, Any]:
         body["n_parallel"] = engine.info.n_parallel
     if state in {"loading", "restarting"}:
         body["progress"] = round(engine.progress, 3)
-    if engine.failure is not None and state != "ready":
-        body["error"] = {"code": engine.failure.code, "message": engine.failure.message}
+    if state != "ready":
+        body |= {"error": _error(engine.failure)} if engine.failure is not None else {}
     return body
+
+
+def _error(error: ShimmyError | None) -> dict[str, str] | None:
+    return {"code": error.code, "message": error.message} if error is not None else None
 
 
 def _count(pool: Pool) -> dict[str, int]:

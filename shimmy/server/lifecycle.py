@@ -62,6 +62,7 @@ async def _drain(app: web.Application, runner: web.AppRunner, seconds: float) ->
         # ends idle keep-alive connections, and the others after their answer
         runner.server.pre_shutdown()
     activity = app[ACTIVITY]
+    activity.draining = True
     if activity.n_active:
         log.info("finishing %d requests, for up to %g s", activity.n_active, seconds)
     if not await _within(seconds, activity.idle):

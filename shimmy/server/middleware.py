@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from shimmy.server import guard
-from shimmy.server.dialects.openai import error_body
+from shimmy.server.dialects import anthropic, openai
 from shimmy.server.errors import Problem, problem_of
 from shimmy.server.keys import ACTIVITY, TRACE
+from shimmy.server.tongue import is_anthropic
 from shimmy.server.trace import Trace
 
 log = logging.getLogger(__name__)
@@ -61,10 +63,15 @@ async def report(request: web.Request, handler: Handler) -> web.StreamResponse:
         log_problem(problem, error, trace.id)
         return web.Response(
             status=problem.status,
-            body=(trace.error_form or error_body)(problem),
+            body=(trace.error_form or _error_form(request))(problem),
             content_type="application/json",
             headers=problem.headers,
         )
+
+
+def _error_form(request: web.Request) -> Callable[[Problem], bytes]:
+    """Return the form of errors that no endpoint had its word on: no key, no such path."""
+    return anthropic.error_body if is_anthropic(request) else openai.error_body
 
 
 def log_problem(problem: Problem, error: Exception, request_id: str) -> None:
@@ -80,6 +87,8 @@ async def decorate(request: web.Request, response: web.StreamResponse) -> None:
     trace = request.get(TRACE)
     if trace is not None:
         response.headers["x-request-id"] = trace.id
+        # Anthropic's name for it
+        response.headers["request-id"] = trace.id
     response.headers["Server"] = "shimmy"
     response.headers["X-Content-Type-Options"] = "nosniff"
     guard.add_cors(request, response)

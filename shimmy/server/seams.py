@@ -11,9 +11,13 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from shimmy.engine.generation import Generation
+from shimmy.engine.types.frame import Embedded, Rendering, Reranked
 from shimmy.engine.types.info import ModelInfo
+from shimmy.engine.types.prompt import ChatPrompt, TextPrompt, TokenPrompt
 from shimmy.engine.types.request import GenerateRequest
+from shimmy.engine.types.slot import SlotDone, SlotInfo, SlotVerb
 from shimmy.errors import ShimmyError
+from shimmy.models.status import ModelStatus
 
 
 class ModelEntry(Protocol):
@@ -44,6 +48,15 @@ class Registry(Protocol):
 
     def resolve(self, name: str | None) -> ModelEntry:
         """Return the model of that name, or raise `ModelNotFoundError`."""
+
+    async def fresh(self) -> Sequence[ModelEntry]:
+        """Return all models, after a new search if the last one is some seconds old."""
+
+    async def find(self, name: str | None) -> ModelEntry:
+        """Resolve a name, after a new search if nothing has it."""
+
+    def refresh(self) -> Sequence[ModelEntry]:
+        """Search the folders again and return all models. Blocks on the disk."""
 
 
 class Engine(Protocol):
@@ -76,6 +89,29 @@ class Engine(Protocol):
     def generate(self, request: GenerateRequest) -> Generation:
         """Begin a generation, or raise `InvalidRequestError`."""
 
+    async def slots(self) -> list[SlotInfo]:
+        """Return what each slot does."""
+
+    async def slot_action(self, slot: int, verb: SlotVerb, filename: str = "") -> SlotDone:
+        """Save, restore or erase what the last request of a slot left."""
+
+    async def render(self, prompt: ChatPrompt) -> Rendering:
+        """Return what the model would read of a conversation, and its length in tokens."""
+
+    async def tokenize(
+        self, text: str, *, add_special: bool = True, parse_special: bool = True
+    ) -> list[int]:
+        """Return the tokens of `text`."""
+
+    async def detokenize(self, tokens: Sequence[int]) -> list[bytes]:
+        """Return the bytes of each token."""
+
+    async def embed(self, inputs: Sequence[TextPrompt | TokenPrompt]) -> Embedded:
+        """Return a vector for each input."""
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> Reranked:
+        """Return a score for each document."""
+
 
 class Lease(Protocol):
     """A model that stays loaded while it is held."""
@@ -89,8 +125,33 @@ class Lease(Protocol):
         """What runs it."""
 
 
+class Aliases(Protocol):
+    """Further names for models, which can be pointed at another model at any time."""
+
+    def all(self) -> dict[str, str]:
+        """Return all aliases and what they mean."""
+
+    def point(self, alias: str, model: str) -> None:
+        """Let an alias mean a model from now on, or raise `InvalidRequestError`."""
+
+    def remove(self, alias: str) -> bool:
+        """Forget an alias; tell whether it was there."""
+
+
 class Pool(Protocol):
     """Engines by model name."""
+
+    @property
+    def aliases(self) -> Aliases:
+        """The names that can be pointed elsewhere."""
+
+    @property
+    def failure(self) -> ShimmyError | None:
+        """Why the default model could not be loaded, for a while."""
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether nothing is loaded, for lack of requests and not of health."""
 
     @property
     def registry(self) -> Registry:
@@ -103,8 +164,34 @@ class Pool(Protocol):
     async def start(self) -> None:
         """Begin to load the default model and return at once."""
 
-    def use(self, name: str | None) -> AbstractAsyncContextManager[Lease]:
-        """Hold the model called `name` (None: the default), loading it first if need be."""
+    def use(
+        self,
+        name: str | None,
+        *,
+        wait: bool = True,
+        load: bool = True,
+        idle_unload: float | None = None,
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Hold the model called `name` (None: the default), loading it first if need be.
+
+        Without `wait` or `load` a model that is not ready raises `EngineLoadingError`. `idle_unload`
+        is how many seconds the model stays afterwards.
+        """
+
+    async def find(self, name: str | None) -> ModelEntry:
+        """Return the model of that name or alias, or raise `ModelNotFoundError`."""
+
+    async def load(self, name: str | None, *, wait: bool = True) -> ModelEntry:
+        """Load a model, or raise why it cannot be."""
+
+    async def unload(self, name: str | None, *, force: bool = False) -> bool:
+        """Unload a model once it is not in use; tell whether it was loaded."""
+
+    def status(self, name: str | None) -> ModelStatus:
+        """Return what a model is doing, or raise `ModelNotFoundError`."""
+
+    def statuses(self) -> list[ModelStatus]:
+        """Return what all models are doing."""
 
     async def close(self) -> None:
         """Give up all requests and unload. Idempotent."""

@@ -28,12 +28,17 @@ def event(payload: bytes) -> bytes:
     return b"data: %b\n\n" % payload
 
 
+def named_event(name: str, payload: bytes) -> bytes:
+    """Frame one JSON text under a name."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), payload)
+
+
 class ClientGoneError(Exception):
     """The client closed the connection, or reads no more."""
 
 
 class EventStream:
-    """A response that is being streamed; entering it sends the headers.
+    """A response that is being streamed, opened by `open`, by the first event or by a comment.
 
     One task per stream, not per token, watches the clock: it writes a comment after `keep_alive`
     seconds of silence, and drops a client that has not read for `write_timeout` seconds.
@@ -49,13 +54,12 @@ class EventStream:
         self._quiet_since = self._loop.time()
         self._blocked_since: float | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._opening = asyncio.Lock()
+        self.is_open = False
+        self._has_headers = False
 
     async def __aenter__(self) -> Self:
-        """Send the headers and start the clock."""
-        try:
-            await self.response.prepare(self._request)
-        except ConnectionError as error:
-            raise ClientGoneError from error
+        """Start the clock."""
         self._watcher = self._loop.create_task(self._watch())
         return self
 
@@ -69,6 +73,22 @@ class EventStream:
         if self._watcher is not None:
             self._watcher.cancel()
 
+    async def open(self) -> None:
+        """Send the headers, if they have not been sent: from here on the status is 200.
+
+        Raises:
+            ClientGoneError: nobody is there to read.
+        """
+        self.is_open = True
+        async with self._opening:
+            if self._has_headers:
+                return
+            try:
+                await self.response.prepare(self._request)
+            except ConnectionError as error:
+                raise ClientGoneError from error
+            self._has_headers = True
+
     async def send(self, data: bytes) -> None:
         """Write events, and wait while the client is too slow to take them.
 
@@ -77,6 +97,8 @@ class EventStream:
         """
         if not data:
             return
+        if not self._has_headers:
+            await self.open()
         self._blocked_since = self._loop.time()
         try:
             await self.response.write(data)

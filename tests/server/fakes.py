@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from shimmy.engine.generation import Generation
 from shimmy.engine.types.event import Accepted, Delta, Event, Failed, Finished, Timings, Usage
+from shimmy.engine.types.frame import Embedded, Rendering, Reranked
 from shimmy.engine.types.info import ModelInfo
+from shimmy.engine.types.prompt import ChatPrompt, TextPrompt, TokenPrompt
 from shimmy.engine.types.request import GenerateRequest
-from shimmy.errors import EngineClosedError, EngineDeadError, ModelNotFoundError, ShimmyError
+from shimmy.errors import (
+    ContextLengthError,
+    EngineClosedError,
+    EngineDeadError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    ShimmyError,
+)
 
 Step = Event | Exception | float | asyncio.Event | list[Event]
 """An event, an error, a pause in seconds, something to wait for, or events of one step."""
@@ -77,6 +87,8 @@ class FakeEngine:
         self.info: ModelInfo | None = INFO
         self.restarts = 0
         self.requests: list[GenerateRequest] = []
+        self.rendered: list[ChatPrompt] = []
+        self.embedded: list[TextPrompt | TokenPrompt] = []
         self.n_cancelled = 0
         self._live: dict[Generation, asyncio.Task[None]] = {}
 
@@ -91,6 +103,50 @@ class FakeEngine:
         task = asyncio.create_task(self._play(generation, request))
         self._live[generation] = task
         return generation
+
+    async def render(self, prompt: ChatPrompt) -> Rendering:
+        """As text, the words of all messages; a token each."""
+        self.rendered.append(prompt)
+        text = " ".join(message.content for message in prompt.messages)
+        return Rendering(id=1, text=text, n_tokens=len(text.split()))
+
+    async def tokenize(
+        self, text: str, *, add_special: bool = True, parse_special: bool = True
+    ) -> list[int]:
+        """A token for each byte; 1 begins a text, 2 is <s> if control tokens are read."""
+        words = text.split("<s>") if parse_special else [text]
+        tokens = [2]
+        for word in words:
+            tokens += [*word.encode(), 2]
+        return [1] * add_special + tokens[1:-1]
+
+    async def detokenize(self, tokens: Sequence[int]) -> list[bytes]:
+        if max(tokens, default=0) > 255:
+            raise InvalidRequestError("no such token", param="tokens")
+        return [bytes([token]) for token in tokens]
+
+    async def embed(self, inputs: Sequence[TextPrompt | TokenPrompt]) -> Embedded:
+        """A vector for each input: (3, 4) / 5, and zeros after it; a token for each word or id."""
+        self.embedded = list(inputs)
+        n_tokens = [
+            len(each.text.split()) if isinstance(each, TextPrompt) else len(each.tokens)
+            for each in inputs
+        ]
+        if max(n_tokens) > 100:
+            raise ContextLengthError(max(n_tokens), 100)
+        vector = struct.pack("<4f", 0.6, 0.8, 0.0, 0.0)
+        return Embedded(id=1, vectors=[vector] * len(n_tokens), n_tokens=n_tokens)
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> Reranked:
+        """As score, the words that a document shares with the query, less one."""
+        if self.info is INFO and query == "unfit":
+            raise InvalidRequestError("this model is no reranker", param="model")
+        words = set(query.split())
+        return Reranked(
+            id=1,
+            scores=[float(len(words & set(each.split())) - 1) for each in documents],
+            n_tokens=[len(words) + len(each.split()) for each in documents],
+        )
 
     def fail_all(self, error: ShimmyError) -> None:
         for generation, task in list(self._live.items()):
@@ -160,6 +216,12 @@ class FakeRegistry:
                 return entry
         raise ModelNotFoundError(name or "", [entry.name for entry in self._entries])
 
+    async def fresh(self) -> list[Entry]:
+        return self.entries()
+
+    async def find(self, name: str | None) -> Entry:
+        return self.resolve(name)
+
 
 @dataclass(frozen=True)
 class FakeLease:
@@ -176,6 +238,10 @@ class FakePool:
     closed: bool = False
     n_leases: int = 0
     loaded_at: float = field(default_factory=time.time)
+    is_asleep: bool = False
+    failure: ShimmyError | None = None
+    how: dict[str, object] = field(default_factory=dict)
+    """What the last `use` was asked beside the name."""
 
     @property
     def current(self) -> FakeEngine | None:
@@ -184,8 +250,12 @@ class FakePool:
     async def start(self) -> None:
         self.started = True
 
+    async def find(self, name: str | None) -> Entry:
+        return self.registry.resolve(name)
+
     @asynccontextmanager
-    async def use(self, name: str | None) -> AsyncIterator[FakeLease]:
+    async def use(self, name: str | None, **how: object) -> AsyncIterator[FakeLease]:
+        self.how = how
         if self.error is not None:
             raise self.error
         entry = self.registry.resolve(name)

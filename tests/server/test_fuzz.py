@@ -8,10 +8,19 @@ import random
 
 import pytest
 
-from shimmy.engine.types.frame import Submit, encode_frame
+from shimmy.engine.types.frame import Detokenize, Embed, Rerank, Submit, encode_frame
 from shimmy.errors import InvalidRequestError
-from shimmy.server.dialects import native, openai_chat, openai_completions
-from shimmy.server.dialects.chat_request import ChatBody
+from shimmy.server.dialects import (
+    embeddings,
+    infill,
+    native,
+    openai_chat,
+    openai_completions,
+    rerank,
+    tokens,
+)
+from shimmy.server.dialects.chat_body import ChatBody
+from shimmy.server.dialects.completion_request import CompletionBody
 
 VALUES = [
     None, True, False, 0, 1, -1, 2**31, 2**32, 2**63, 2**64, -(2**63) - 1, 10**400, 0.5, -0.0,
@@ -39,20 +48,34 @@ SEEDS = {
         "tools": [
             {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
         ],
-        "tool_choice": "auto",
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "logprobs": True,
+        "top_logprobs": 2,
+        "n": 2,
         "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}},
         "chat_template_kwargs": {"a": 1},
         "logit_bias": {"1": 2},
         "stop": ["a"],
         "stream_options": {"include_usage": True},
     },
-    openai_completions: {"model": "tiny", "prompt": [1, 2], "logit_bias": {"1": 2}, "stop": "a"},
+    openai_completions: {
+        "model": "tiny",
+        "prompt": [[1, 2], "a"],
+        "logit_bias": {"1": 2},
+        "best_of": 2,
+        "echo": True,
+        "n": 1,
+        "stop": "a",
+        "stop_token_ids": [1],
+    },
     native: {"messages": [{"role": "user", "content": "Hi"}], "stream": False},
+    infill: {"input_prefix": "a", "input_suffix": "b", "input_extra": [{"text": "c"}]},
 }
 FIELDS = {
     openai_chat: ChatBody.__struct_fields__,
-    openai_completions: openai_completions.CompletionBody.__struct_fields__,
+    openai_completions: CompletionBody.__struct_fields__,
     native: native.NativeBody.__struct_fields__,
+    infill: infill.InfillBody.__struct_fields__,
 }
 
 
@@ -103,6 +126,42 @@ def test_a_mutated_body_is_refused_or_can_be_sent_to_a_worker(dialect):
             call.request.check()
         except InvalidRequestError:
             continue
-        encode_frame(Submit(id=1, request=call.request))
+        for request in (call.request, *call.more):
+            encode_frame(Submit(id=1, request=request))
         accepted += 1
     assert accepted > 120
+
+
+QUESTIONS = {
+    "embeddings": (
+        embeddings.parse,
+        {"input": ["a", [1, 2]], "encoding_format": "base64", "dimensions": 3},
+        lambda call: Embed(1, call.inputs),
+    ),
+    "rerank": (
+        rerank.parse,
+        {"query": "a", "documents": ["b", {"text": "c"}], "top_n": 1, "return_documents": True},
+        lambda call: Rerank(1, call.query, call.documents),
+    ),
+    "detokenize": (
+        tokens.parse_detokenize,
+        {"tokens": [1, 2, 3]},
+        lambda body: Detokenize(1, body.tokens),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_mutated_question_is_refused_or_can_be_sent_to_a_worker(name):
+    parse, seed, command = QUESTIONS[name]
+    rng = random.Random(12)
+    accepted = 0
+    for _ in range(1000):
+        raw = json.dumps(mutate(seed, tuple(seed), rng)).encode()
+        try:
+            call = parse(raw)
+        except InvalidRequestError:
+            continue
+        encode_frame(command(call))
+        accepted += 1
+    assert accepted > 20

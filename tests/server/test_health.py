@@ -78,6 +78,23 @@ async def test_between_two_models_it_is_loading(start, engine):
     assert (await response.json())["status"] == "loading"
 
 
+async def test_a_model_that_was_refused_before_it_was_loaded_is_503_failed(start):
+    server = await start()
+    server.pool.engine = None
+    server.pool.failure = ModelLoadError("bad header")
+    response = await server.get("/health")
+    body = await response.json()
+    assert (response.status, body["status"]) == (503, "failed")
+    assert body["error"] == {"code": "model_load_failed", "message": "bad header"}
+
+
+async def test_asleep_is_200(start):
+    server = await start()
+    server.pool.engine = None
+    server.pool.is_asleep = True
+    assert (await server.get("/health")).status == 200
+
+
 async def test_index_points_to_the_endpoints(server):
     body = await (await server.get("/")).json()
     assert body["service"] == "shimmy"

@@ -70,7 +70,8 @@ data: {"response":"two\\nlines [DONE]"}
 
 data: {"response":"","done":true,"id":"gen-1","model":"tiny","created":1700000000,\
 "finish_reason":"stop","usage":{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8,\
-"prompt_tokens_details":{"cached_tokens":0}},"timings":{"cache_n":0,"queue_ms":0.5,"prompt_n":5,\
+"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}},\
+"timings":{"cache_n":0,"queue_ms":0.5,"prompt_n":5,\
 "prompt_ms":10.0,"prompt_per_second":500.0,"predicted_n":3,"predicted_ms":20.0,\
 "predicted_per_second":150.0}}
 
@@ -93,7 +94,7 @@ def test_the_stream_is_byte_for_byte_this():
 def test_the_answer_in_one_piece_keeps_the_wire_name():
     output = Output()
     output.add(Delta(text="Hello"))
-    output.finished = finished()
-    body = json.loads(native.encode(HEAD, output))
+    output.finish(finished())
+    body = json.loads(native.encode(parse(prompt="x"), HEAD, output))
     assert body["response"] == "Hello"
     assert (body["done"], body["finish_reason"], body["model"]) == (True, "stop", "tiny")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from shimmy.engine.types.event import Delta, ToolCallDelta
-from shimmy.engine.types.prompt import ChatPrompt, ToolCall
+from shimmy.engine.types.prompt import ChatPrompt, Tool, ToolCall
 from shimmy.engine.types.request import GenerateRequest
 from shimmy.server.dialects import openai_chat as chat
 from shimmy.server.dialects.types import Call, Head, Output
@@ -15,8 +15,8 @@ from tests.server.fakes import finished
 HEAD = Head(id="chatcmpl-1", created=1700000000, model="tiny")
 
 
-def _call(include_usage: bool) -> Call:
-    request = GenerateRequest(prompt=ChatPrompt(messages=[]))
+def _call(include_usage: bool, tools: tuple[Tool, ...] = ()) -> Call:
+    request = GenerateRequest(prompt=ChatPrompt(messages=[], tools=list(tools)))
     return Call(
         model=None,
         prompt_field="messages",
@@ -57,7 +57,8 @@ data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"
 
 data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"tiny",\
 "choices":[],"usage":{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8,\
-"prompt_tokens_details":{"cached_tokens":2}}}
+"prompt_tokens_details":{"cached_tokens":2},\
+"completion_tokens_details":{"reasoning_tokens":0}}}
 
 data: [DONE]
 
@@ -128,12 +129,12 @@ def test_an_error_in_the_stream_ends_it_without_done():
     )
 
 
-def whole(*deltas: Delta, reason="stop") -> dict:
+def whole(*deltas: Delta, reason="stop", tools=()) -> dict:
     output = Output()
     for delta in deltas:
         output.add(delta)
-    output.finished = finished(reason, cached=2)
-    return json.loads(chat.encode(HEAD, output))
+    output.finish(finished(reason, cached=2))
+    return json.loads(chat.encode(_call(False, tools), HEAD, output))
 
 
 def test_the_answer_in_one_piece():
@@ -155,6 +156,7 @@ def test_the_answer_in_one_piece():
             "completion_tokens": 3,
             "total_tokens": 8,
             "prompt_tokens_details": {"cached_tokens": 2},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         },
         "timings": {
             "cache_n": 2,
@@ -183,9 +185,12 @@ def test_calls_in_one_piece():
     }
 
 
-def test_content_is_null_only_beside_calls():
+def test_content_without_text_is_null_only_where_there_may_be_calls():
     assert whole()["choices"][0]["message"]["content"] == ""
-    assert whole(TOOL_DELTAS[1])["choices"][0]["message"]["content"] is None
+    tools = (Tool(name="f"),)
+    assert whole(TOOL_DELTAS[1], tools=tools)["choices"][0]["message"]["content"] is None
+    opening = chat.stream(_call(False, tools), HEAD).opening()
+    assert b'"delta":{"role":"assistant","content":null}' in opening
 
 
 def test_ids_differ():

@@ -86,7 +86,17 @@ def test_logit_bias_has_string_ids_and_false_bans():
 
 
 @pytest.mark.parametrize(
-    "bias", [{"a": 1}, {"-1": 1}, {"1.5": 1}, {"": 1}, {"9" * 5000: 1}, {"1": True}]
+    "bias",
+    [
+        {"a": 1},
+        {"-1": 1},
+        {"1.5": 1},
+        {"": 1},
+        {"9" * 5000: 1},
+        {"1": True},
+        [[-1, 1]],
+        [[2**31, 1]],
+    ],
 )
 def test_logit_bias_that_is_no_map_of_ids_to_numbers(bias):
     with pytest.raises(InvalidRequestError) as caught:
@@ -94,7 +104,5 @@ def test_logit_bias_that_is_no_map_of_ids_to_numbers(bias):
     assert caught.value.param == "logit_bias"
 
 
-def test_cache_prompt_may_be_true_but_not_false():
-    assert read(cache_prompt=True) == SamplingParams()
-    with pytest.raises(InvalidRequestError, match="cache_prompt"):
-        read(cache_prompt=False)
+def test_logit_bias_may_be_a_list_of_pairs_as_llama_servers():
+    assert read(logit_bias=[[5, -100], [7, False]]).logit_bias == {5: -100.0, 7: -math.inf}

@@ -2,113 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from shimmy.engine.types.prompt import ChatPrompt, Tool
-from shimmy.engine.types.request import GenerateRequest
-from shimmy.server.dialects.fields import (
-    Harmless,
-    check_max_tokens,
-    check_tree,
-    decode,
-    never,
-    one_of,
-    refuse,
-    unsupported,
-)
-from shimmy.server.dialects.messages import ChatMessage, messages_of
-from shimmy.server.dialects.openai import StreamOptions, stops_of, wants_usage
-from shimmy.server.dialects.sampling import SamplingFields, sampling_of
+from shimmy.engine.types.prompt import ChatPrompt, Message
+from shimmy.server.dialects.chat_body import REFUSED, ChatBody, ResponseFormat
+from shimmy.server.dialects.fields import MAX_INT, check_max_tokens, check_tree, decode, refuse
+from shimmy.server.dialects.generation import request_of
+from shimmy.server.dialects.messages import messages_of
+from shimmy.server.dialects.openai import wants_usage
+from shimmy.server.dialects.template_kwargs import template_kwargs_of
+from shimmy.server.dialects.tools import tooling_of
 from shimmy.server.dialects.types import Call
 from shimmy.server.errors import FieldError
 
-
-class FunctionBody(msgspec.Struct, kw_only=True):
-    """A function the model may call; `parameters` is a JSON schema."""
-
-    name: str
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class ToolBody(msgspec.Struct, kw_only=True):
-    """A tool; of its kinds, functions are taken."""
-
-    type: str = "function"
-    function: FunctionBody | None = None
-
-
-class NamedSchema(msgspec.Struct, kw_only=True):
-    """The `json_schema` of a response format."""
-
-    name: str | None = None
-    description: str | None = None
-    schema: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class ResponseFormat(msgspec.Struct, kw_only=True):
-    """What the answer must be; llama-server's `schema` beside `json_object` is taken too."""
-
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: NamedSchema | None = None
-    schema: dict[str, Any] | None = None
-
-
-class ChatBody(SamplingFields, kw_only=True):
-    """All fields that are known. Others are accepted and mean nothing."""
-
-    messages: list[ChatMessage]
-    model: str | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    stop: str | list[str] | None = None
-    tools: list[ToolBody] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
-    response_format: ResponseFormat | None = None
-    reasoning_effort: str | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
-
-    # of no effect on a local server
-    user: str | None = None
-    metadata: dict[str, Any] | None = None
-    service_tier: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-
-    # refused, see _REFUSED
-    n: int | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    audio: dict[str, Any] | None = None
-    modalities: list[str] | None = None
-    functions: list[Any] | None = None
-    function_call: str | dict[str, Any] | None = None
-    prediction: dict[str, Any] | None = None
-    store: bool | None = None
-    verbosity: str | None = None
-    web_search_options: dict[str, Any] | None = None
-
-
-_REFUSED: dict[str, Harmless] = {
-    "n": one_of(1),
-    "logprobs": one_of(False),
-    "top_logprobs": one_of(0),
-    "audio": never,
-    "modalities": lambda value: value == ["text"],
-    "functions": lambda value: not value,
-    "function_call": one_of("none"),
-    "prediction": never,
-    "store": one_of(False),
-    "verbosity": one_of("medium"),
-    "web_search_options": never,
-}
+MAX_TOP_LOGPROBS = 20
+"""OpenAI's own limit."""
 
 _decoder = msgspec.json.Decoder(ChatBody)
 
@@ -120,37 +30,50 @@ def parse(raw: bytes) -> Call:
         InvalidRequestError: it makes no sense, or is not supported; names the field.
     """
     body = decode(_decoder, raw)
-    refuse(body, _REFUSED)
-    sampling = sampling_of(body)
-    tools = [_tool(tool, f"tools[{i}]") for i, tool in enumerate(body.tools or ())]
-    schema = _schema(body.response_format)
-    if schema is not None and sampling.grammar is not None:
-        raise FieldError(
-            "grammar and response_format both constrain the answer; give one of them",
-            param="grammar",
-            code="invalid_value",
+    refuse(body, REFUSED)
+    prompt = prompt_of(body)
+    if prompt.json_schema is not None and body.grammar is not None:
+        raise _bad(
+            "grammar", "grammar and response_format both constrain the answer; give one of them"
         )
-    kwargs, thinking = _template_kwargs(body)
-    prompt = ChatPrompt(
-        messages=messages_of(body.messages),
-        tools=tools,
-        tool_choice=_tool_choice(body.tool_choice, tools),
-        parallel_tool_calls=bool(body.parallel_tool_calls),
-        json_schema=schema,
-        enable_thinking=thinking,
-        template_kwargs=kwargs,
+    request = request_of(
+        body,
+        prompt,
+        _max_tokens(body),
+        n=1 if body.n is None else body.n,
+        logprobs=_logprobs(body),
     )
+    # what makes no sense to the engine makes none here: n sizes what is kept for each choice
+    request.check()
     return Call(
         model=body.model,
         prompt_field="messages",
         stream=bool(body.stream),
         include_usage=wants_usage(body.stream_options),
-        request=GenerateRequest(
-            prompt=prompt,
-            sampling=sampling,
-            max_tokens=_max_tokens(body),
-            stop=stops_of(body.stop),
-        ),
+        request=request,
+        extra="functions" if body.functions else None,
+        names={"logprobs": "top_logprobs"},
+    )
+
+
+def prompt_of(body: ChatBody) -> ChatPrompt:
+    """Return the conversation, and what is to be made of it."""
+    tooling = tooling_of(body)
+    kwargs, thinking = template_kwargs_of(body.chat_template_kwargs, body.reasoning_effort)
+    messages = messages_of(body.messages)
+    return ChatPrompt(
+        messages=messages,
+        tools=tooling.tools,
+        tool_choice=tooling.choice,
+        tool_name=tooling.name,
+        # an answer to `functions` has room for one call
+        parallel_tool_calls=bool(body.tools) and body.parallel_tool_calls is not False,
+        json_schema=_schema(body.response_format),
+        enable_thinking=thinking,
+        template_kwargs=kwargs,
+        continue_final=_continues(body, messages[-1]),
+        reasoning_budget=_budget(body),
+        split_reasoning=body.reasoning_format != "none",
     )
 
 
@@ -161,42 +84,51 @@ def _max_tokens(body: ChatBody) -> int | None:
     return old if new is None else new
 
 
-def _tool(tool: ToolBody, path: str) -> Tool:
-    if tool.type != "function":
-        raise unsupported(f"{path}.type", f"{tool.type!r} is not supported; use 'function'")
-    function = tool.function
-    if function is None or not function.name:
-        where = f"{path}.function" if function is None else f"{path}.function.name"
-        raise FieldError(f"{where} is required", param=where, code="missing_required_parameter")
-    parameters = function.parameters or {}
-    check_tree(parameters, f"{path}.function.parameters")
-    return Tool(name=function.name, description=function.description or "", parameters=parameters)
+def _logprobs(body: ChatBody) -> int | None:
+    top = body.top_logprobs
+    if top is not None and not 0 <= top <= MAX_TOP_LOGPROBS:
+        raise _bad(
+            "top_logprobs", f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}, got {top}"
+        )
+    if body.logprobs:
+        return top or 0
+    if top:
+        raise _bad("top_logprobs", "top_logprobs needs logprobs: true")
+    return None
 
 
-def _tool_choice(
-    choice: str | dict[str, Any] | None, tools: list[Tool]
-) -> Literal["auto", "none", "required"]:
-    if isinstance(choice, dict):
-        raise unsupported(
-            "tool_choice", "that names a tool is not supported yet; use auto, none or required"
+def _continues(body: ChatBody, last: Message) -> bool:
+    """Tell whether the model goes on with the last message; it does with an assistant's, unasked."""
+    wanted = body.continue_final_message
+    if wanted and body.add_generation_prompt:
+        raise _bad(
+            "continue_final_message",
+            "continue_final_message and add_generation_prompt exclude each other",
         )
-    if choice is None or choice == "auto":
-        return "auto"
-    if choice == "none":
-        return "none"
-    if choice != "required":
-        raise FieldError(
-            f"tool_choice must be auto, none or required, got {choice!r}",
-            param="tool_choice",
-            code="invalid_value",
+    can = last.role == "assistant" and not last.tool_calls
+    if wanted and not can:
+        raise _bad(
+            "continue_final_message",
+            "continue_final_message needs a last message of the assistant, without tool calls",
         )
-    if not tools:
-        raise FieldError(
-            "tool_choice is required, but there are no tools",
-            param="tool_choice",
-            code="invalid_value",
+    if body.add_generation_prompt is False and (not can or wanted is False):
+        raise _bad(
+            "add_generation_prompt",
+            "without add_generation_prompt the last message must be one of the assistant's to go on with",
         )
-    return "required"
+    return can and wanted is not False and not body.add_generation_prompt
+
+
+def _budget(body: ChatBody) -> int | None:
+    """Return the limit on reasoning in tokens; llama-server has three names for it, and -1 for none."""
+    for name in ("reasoning_budget_tokens", "reasoning_budget", "thinking_budget_tokens"):
+        budget: int | None = getattr(body, name)
+        if budget is None:
+            continue
+        if not -1 <= budget <= MAX_INT:
+            raise _bad(name, f"{name} must be -1 (no limit) or a number of tokens, got {budget}")
+        return None if budget == -1 else budget
+    return None
 
 
 def _schema(form: ResponseFormat | None) -> dict[str, Any] | None:
@@ -214,22 +146,5 @@ def _schema(form: ResponseFormat | None) -> dict[str, Any] | None:
     return schema or {}
 
 
-def _template_kwargs(body: ChatBody) -> tuple[dict[str, Any], bool | None]:
-    """Return variables for the template, and whether the model is to think first.
-
-    `reasoning_effort` "none" switches thinking off; other efforts are for the template to read.
-    """
-    kwargs = dict(body.chat_template_kwargs or {})
-    check_tree(kwargs, "chat_template_kwargs")
-    thinking = kwargs.pop("enable_thinking", None)
-    if thinking is not None and not isinstance(thinking, bool):
-        raise FieldError(
-            "chat_template_kwargs.enable_thinking: expected `bool`",
-            param="chat_template_kwargs.enable_thinking",
-            code="invalid_type",
-        )
-    if body.reasoning_effort == "none":
-        thinking = False
-    elif body.reasoning_effort is not None:
-        kwargs.setdefault("reasoning_effort", body.reasoning_effort)
-    return kwargs, thinking
+def _bad(param: str, message: str) -> FieldError:
+    return FieldError(message, param=param, code="invalid_value")

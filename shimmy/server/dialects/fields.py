@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from shimmy.engine.types.request import MAX_STOPS
 from shimmy.server.errors import FieldError
 
 T = TypeVar("T")
@@ -92,6 +93,25 @@ def check_max_tokens(value: int | None, field: str, *, least: int = 1) -> int | 
             code="invalid_max_tokens",
         )
     return value
+
+
+def check_stops(stops: list[str], field: str) -> list[str]:
+    """Return stop strings as they are.
+
+    Raises:
+        FieldError: there are too many, or one is empty; names `field`, not the engine's `stop`.
+    """
+    if len(stops) > MAX_STOPS:
+        raise FieldError(
+            f"{field} may hold up to {MAX_STOPS} strings, got {len(stops)}",
+            param=field,
+            code="invalid_value",
+        )
+    if "" in stops:
+        raise FieldError(
+            f"{field} must not hold an empty string", param=field, code="invalid_value"
+        )
+    return stops
 
 
 def check_tree(value: object, field: str) -> None:

@@ -35,9 +35,9 @@ class ToolCallBody(msgspec.Struct, kw_only=True):
 
 
 class ChatMessage(msgspec.Struct, kw_only=True):
-    """One message of a conversation."""
+    """One message of a conversation; `function` is the older word for `tool`."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[ContentPart] | None = None
     name: str | None = None
     tool_calls: list[ToolCallBody] | None = None
@@ -45,7 +45,7 @@ class ChatMessage(msgspec.Struct, kw_only=True):
     reasoning_content: str | None = None
     refusal: str | None = None
     audio: dict[str, Any] | None = None
-    function_call: dict[str, Any] | None = None
+    function_call: CalledFunction | None = None
 
 
 def messages_of(messages: list[ChatMessage], field: str = "messages") -> list[Message]:
@@ -64,21 +64,33 @@ def messages_of(messages: list[ChatMessage], field: str = "messages") -> list[Me
 def _message(message: ChatMessage, path: str) -> Message:
     if message.audio is not None:
         raise unsupported(f"{path}.audio")
-    if message.function_call is not None:
-        raise unsupported(f"{path}.function_call", "is not supported; use tool_calls")
-    # templates know `system`; `developer` is OpenAI's newer word for it
-    role = "system" if message.role == "developer" else message.role
+    if message.role == "function" and not message.name:
+        raise FieldError(
+            f"{path}.name is required", param=f"{path}.name", code="missing_required_parameter"
+        )
     return Message(
-        role=role,
+        role=_ROLES.get(message.role, message.role),
         content=_text(message, path),
         reasoning=message.reasoning_content,
-        tool_calls=[
-            ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
-            for call in message.tool_calls or ()
-        ],
-        tool_call_id=message.tool_call_id,
+        tool_calls=_calls(message),
+        # the older form has no ids: a function has at most one call under way
+        tool_call_id=message.name if message.role == "function" else message.tool_call_id,
         name=message.name,
     )
+
+
+# templates know `system` and `tool`
+_ROLES = {"developer": "system", "function": "tool"}
+
+
+def _calls(message: ChatMessage) -> list[ToolCall]:
+    if message.function_call is not None:
+        name, arguments = message.function_call.name, message.function_call.arguments
+        return [ToolCall(id=name, name=name, arguments=arguments)]
+    return [
+        ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
+        for call in message.tool_calls or ()
+    ]
 
 
 def _text(message: ChatMessage, path: str) -> str:

@@ -10,19 +10,17 @@ import msgspec
 
 from shimmy.engine.types.event import Delta, Finished
 from shimmy.engine.types.prompt import ChatPrompt, Message, TextPrompt
-from shimmy.engine.types.request import GenerateRequest
 from shimmy.server.dialects.fields import check_max_tokens, decode
+from shimmy.server.dialects.generation import GenerationFields, request_of
 from shimmy.server.dialects.messages import ChatMessage, messages_of
 from shimmy.server.dialects.openai import (
     encode_json,
     error_body,
     error_event,
     random_id,
-    stops_of,
     timings_body,
     usage_body,
 )
-from shimmy.server.dialects.sampling import SamplingFields, sampling_of
 from shimmy.server.dialects.types import Call, Head, Output
 from shimmy.server.errors import FieldError, Problem
 from shimmy.server.sse import DONE, event
@@ -33,7 +31,7 @@ DEFAULT_MAX_TOKENS = 256
 """As in the Rust shimmy."""
 
 
-class NativeBody(SamplingFields, kw_only=True):
+class NativeBody(GenerationFields, kw_only=True):
     """All fields that are known. Others are accepted and mean nothing."""
 
     model: str | None = None
@@ -41,7 +39,6 @@ class NativeBody(SamplingFields, kw_only=True):
     messages: list[ChatMessage] | None = None
     system: str | None = None
     max_tokens: int | None = None
-    stop: str | list[str] | None = None
     stream: bool | None = None
 
 
@@ -60,12 +57,7 @@ def parse(raw: bytes) -> Call:
         model=body.model,
         prompt_field="prompt" if body.messages is None else "messages",
         stream=body.stream is not False,
-        request=GenerateRequest(
-            prompt=_prompt(body),
-            sampling=sampling_of(body),
-            max_tokens=DEFAULT_MAX_TOKENS if limit is None else limit,
-            stop=stops_of(body.stop),
-        ),
+        request=request_of(body, _prompt(body), DEFAULT_MAX_TOKENS if limit is None else limit),
     )
 
 
@@ -96,7 +88,7 @@ def new_id() -> str:
     return random_id("gen-")
 
 
-def encode(head: Head, output: Output) -> bytes:
+def encode(call: Call, head: Head, output: Output) -> bytes:  # noqa: ARG001 - as every dialect
     """Return the whole answer."""
     return encode_json(_last(output.text, head, output.end))
 

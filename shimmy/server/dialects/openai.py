@@ -40,13 +40,6 @@ def random_id(prefix: str) -> str:
     return prefix + secrets.token_hex(12)
 
 
-def stops_of(stop: str | list[str] | None) -> list[str]:
-    """Return the stop strings of a `stop` field."""
-    if stop is None:
-        return []
-    return [stop] if isinstance(stop, str) else stop
-
-
 def usage_body(usage: Usage) -> dict[str, Any]:
     """Return OpenAI's `usage`; all counts are exact."""
     return {
@@ -54,6 +47,7 @@ def usage_body(usage: Usage) -> dict[str, Any]:
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
 
 

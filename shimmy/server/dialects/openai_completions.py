@@ -4,117 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from shimmy.engine.types.event import Delta, Finished
-from shimmy.engine.types.prompt import TextPrompt, TokenPrompt
-from shimmy.engine.types.request import GenerateRequest
-from shimmy.server.dialects.fields import (
-    MAX_INT,
-    Harmless,
-    check_max_tokens,
-    decode,
-    never,
-    one_of,
-    refuse,
-    unsupported,
-)
+from shimmy.server.dialects.completion_request import parse
+from shimmy.server.dialects.logprobs import LegacyLogprobs
 from shimmy.server.dialects.openai import (
-    StreamOptions,
     encode_json,
     error_body,
     error_event,
     random_id,
-    stops_of,
     timings_body,
     usage_body,
-    wants_usage,
 )
-from shimmy.server.dialects.sampling import SamplingFields, sampling_of
-from shimmy.server.dialects.types import Call, Head, Output
-from shimmy.server.errors import FieldError, Problem
+from shimmy.server.dialects.output import Choice, total
+from shimmy.server.dialects.types import Call, Echo, Head, Output
+from shimmy.server.errors import Problem
 from shimmy.server.sse import DONE
 
 __all__ = ["encode", "error_body", "new_id", "parse", "stream"]
-
-DEFAULT_MAX_TOKENS = 16
-"""OpenAI's own default for this endpoint."""
-
-
-class CompletionBody(SamplingFields, kw_only=True):
-    """All fields that are known. Others are accepted and mean nothing."""
-
-    prompt: str | list[Any] | None = None
-    model: str | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    max_tokens: int | None = None
-    stop: str | list[str] | None = None
-    user: str | None = None
-
-    # refused, see _REFUSED
-    n: int | None = None
-    best_of: int | None = None
-    logprobs: int | None = None
-    echo: bool | None = None
-    suffix: str | None = None
-    response_format: dict[str, Any] | None = None
-
-
-_REFUSED: dict[str, Harmless] = {
-    "n": one_of(1),
-    "best_of": one_of(1),
-    "logprobs": never,
-    "echo": one_of(False),
-    "suffix": one_of(""),
-    "response_format": lambda value: value == {"type": "text"},
-}
-
-_decoder = msgspec.json.Decoder(CompletionBody)
-
-
-def parse(raw: bytes) -> Call:
-    """Return what the body asks for.
-
-    Raises:
-        InvalidRequestError: it makes no sense, or is not supported; names the field.
-    """
-    body = decode(_decoder, raw)
-    refuse(body, _REFUSED)
-    limit = check_max_tokens(body.max_tokens, "max_tokens", least=0)
-    return Call(
-        model=body.model,
-        prompt_field="prompt",
-        stream=bool(body.stream),
-        include_usage=wants_usage(body.stream_options),
-        request=GenerateRequest(
-            prompt=_prompt(body.prompt),
-            sampling=sampling_of(body),
-            max_tokens=DEFAULT_MAX_TOKENS if limit is None else limit,
-            stop=stops_of(body.stop),
-        ),
-    )
-
-
-def _prompt(prompt: str | list[Any] | None) -> TextPrompt | TokenPrompt:
-    """Take a text, a list of one prompt, or a list of token ids."""
-    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
-        if len(prompt) > 1:
-            raise unsupported("prompt", "holds several prompts; send them one by one")
-        prompt = prompt[0]
-    if isinstance(prompt, str):
-        return TextPrompt(prompt)
-    if not prompt:
-        raise _bad_prompt("prompt is required: a text or a list of token ids")
-    for i, token in enumerate(prompt):
-        # type(), because True is an int to isinstance
-        if type(token) is not int or not 0 <= token <= MAX_INT:
-            raise _bad_prompt(f"prompt[{i}] is no token id", f"prompt[{i}]")
-    return TokenPrompt(prompt)
-
-
-def _bad_prompt(message: str, param: str = "prompt") -> FieldError:
-    return FieldError(message, param=param, code="invalid_prompt")
 
 
 def new_id() -> str:
@@ -122,27 +28,39 @@ def new_id() -> str:
     return random_id("cmpl-")
 
 
-def encode(head: Head, output: Output) -> bytes:
+def encode(call: Call, head: Head, output: Output) -> bytes:
     """Return a `text_completion` object."""
-    end = output.end
+    total = output.total
     return encode_json(
         {
             "id": head.id,
             "object": "text_completion",
             "created": head.created,
             "model": head.model,
-            "choices": [
-                {
-                    "text": output.text,
-                    "index": 0,
-                    "logprobs": None,
-                    "finish_reason": end.reason,
-                }
-            ],
-            "usage": usage_body(end.usage),
-            "timings": timings_body(end),
+            "choices": [_choice(call, i, choice) for i, choice in enumerate(output.choices)],
+            "usage": usage_body(total.usage),
+            "timings": timings_body(total),
         }
     )
+
+
+def _choice(call: Call, number: int, choice: Choice) -> dict[str, Any]:
+    logprobs = None
+    echo = choice.echoed
+    if call.extra == "logprobs":
+        shape = LegacyLogprobs()
+        parts = [shape.of_prompt(echo.text, echo.logprobs)] if echo else []
+        logprobs = _joined([*parts, shape.of(choice.logprobs)])
+    return {
+        "text": (echo.text if echo else "") + choice.text,
+        "index": number,
+        "logprobs": logprobs,
+        "finish_reason": choice.end.reason,
+    }
+
+
+def _joined(parts: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
+    return {name: [each for part in parts for each in part[name]] for name in parts[0]}
 
 
 def stream(call: Call, head: Head) -> CompletionStream:
@@ -156,6 +74,7 @@ class CompletionStream:
     def __init__(self, call: Call, head: Head) -> None:
         """Encode what every object begins and ends with."""
         self._include_usage = call.include_usage
+        self._n_prompts = 1 + len(call.more)
         shared = encode_json(
             {
                 "id": head.id,
@@ -167,31 +86,58 @@ class CompletionStream:
         self._null_usage = b',"usage":null' if call.include_usage else b""
         self._begin = b"data: " + shared[:-1]
         self._text = self._begin + b',"choices":[{"text":'
-        self._reason = b',"index":0,"logprobs":null,"finish_reason":'
-        self._text_end = self._reason + b"null}]" + self._null_usage + b"}\n\n"
+        self._end = b',"finish_reason":null}]' + self._null_usage + b"}\n\n"
+        # by choice
+        n_choices = call.n_choices
+        self._index = [b',"index":%d,"logprobs":' % i for i in range(n_choices)]
+        self._text_end = [index + b"null" + self._end for index in self._index]
+        self._shapes = [LegacyLogprobs() for _ in range(n_choices if call.extra else 0)]
+        self._ends: list[Finished] = []
 
     def opening(self) -> bytes:
         """Return nothing: there is no role to announce."""
         return b""
 
     def delta(self, delta: Delta) -> bytes:
-        """Return one object for new text."""
-        if not delta.text:
+        """Return one object for new text, or for tokens that show none yet."""
+        if not self._shapes:
+            if not delta.text:
+                return b""
+            return self._text + encode_json(delta.text) + self._text_end[delta.choice]
+        if not delta.text and not delta.logprobs:
             return b""
-        return self._text + encode_json(delta.text) + self._text_end
+        shape = self._shapes[delta.choice]
+        logprobs = (
+            shape.of_prompt(delta.text, delta.logprobs)
+            if isinstance(delta, Echo)
+            else shape.of(delta.logprobs)
+        )
+        return b"".join(
+            [
+                self._text,
+                encode_json(delta.text),
+                self._index[delta.choice],
+                encode_json(logprobs),
+                self._end,
+            ]
+        )
 
     def finish(self, finished: Finished) -> bytes:
-        """Return the reason, the usage object if asked for, and [DONE]."""
-        last = b'%b""%b%b}],"timings":%b%b}\n\n' % (
+        """Return a choice's reason; after the last one the usage, if asked for, and [DONE]."""
+        self._ends.append(finished)
+        last = b'%b""%bnull,"finish_reason":%b}],"timings":%b%b}\n\n' % (
             self._text,
-            self._reason,
+            self._index[finished.choice],
             encode_json(finished.reason),
             encode_json(timings_body(finished)),
             self._null_usage,
         )
+        if not finished.last:
+            return last
         if not self._include_usage:
             return last + DONE
-        usage = encode_json(usage_body(finished.usage))
+        ends = sorted(self._ends, key=lambda end: end.choice)
+        usage = encode_json(usage_body(total(ends, self._n_prompts).usage))
         return last + self._begin + b',"choices":[],"usage":' + usage + b"}\n\n" + DONE
 
     def error(self, problem: Problem) -> bytes:

@@ -9,7 +9,7 @@ import msgspec
 
 from shimmy.engine.types.sampling import SamplingParams
 from shimmy.errors import InvalidRequestError
-from shimmy.server.dialects.fields import MAX_INT, unsupported
+from shimmy.server.dialects.fields import MAX_INT
 from shimmy.server.errors import FieldError
 
 
@@ -44,14 +44,13 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     adaptive_decay: float | None = None
     min_keep: int | None = None
     samplers: list[str] | None = None
-    logit_bias: dict[str, float | bool] | None = None
+    logit_bias: dict[str, float | bool] | list[tuple[int, float | bool]] | None = None
     ignore_eos: bool | None = None
     grammar: str | None = None
-    cache_prompt: bool | None = None
 
 
 # These need more than their name in the engine.
-_TRANSLATED = {"seed", "typical_p", "typ_p", "logit_bias", "cache_prompt"}
+_TRANSLATED = {"seed", "typical_p", "typ_p", "logit_bias"}
 _SAME = tuple(name for name in SamplingFields.__struct_fields__ if name not in _TRANSLATED)
 
 
@@ -61,8 +60,6 @@ def sampling_of(body: SamplingFields) -> SamplingParams:
     Raises:
         InvalidRequestError: a value is out of its range; `param` is the field's name in the body.
     """
-    if body.cache_prompt is False:
-        raise unsupported("cache_prompt", "cannot be switched off here yet; leave it out")
     values: dict[str, Any] = {
         name: value for name in _SAME if (value := getattr(body, name)) is not None
     }
@@ -90,16 +87,30 @@ def _seed(seed: int | None) -> int | None:
     return seed
 
 
-def _logit_bias(biases: dict[str, float | bool]) -> dict[int, float]:
-    """Read the token ids; llama.cpp's `false` bans a token."""
+def _logit_bias(
+    biases: dict[str, float | bool] | list[tuple[int, float | bool]],
+) -> dict[int, float]:
+    """Read the token ids; llama.cpp's `false` bans a token, and its form may be a list of pairs."""
+    if isinstance(biases, dict):
+        pairs = [(_token(key), bias) for key, bias in biases.items()]
+    else:
+        pairs = biases
     found: dict[int, float] = {}
-    for key, bias in biases.items():
-        if not (key.isascii() and key.isdigit()) or len(key) > 10 or int(key) > MAX_INT:
-            raise _bad_bias(f"maps token ids to numbers, {key[:40]!r} is no token id")
+    for token, bias in pairs:
+        if not 0 <= token <= MAX_INT:
+            raise _bad_bias(f"maps token ids to numbers, {token} is no token id")
         if bias is True:
             raise _bad_bias("takes a number, or false to ban a token, got true")
-        found[int(key)] = -math.inf if bias is False else float(bias)
+        found[token] = -math.inf if bias is False else float(bias)
     return found
+
+
+def _token(key: str) -> int:
+    if not (key.isascii() and key.isdigit()) or len(key) > 10:
+        raise _bad_bias(
+            f"maps token ids to numbers, {key[:40]!r} is no token id; POST /tokenize has those of a text"
+        )
+    return int(key)
 
 
 def _bad_bias(rule: str) -> FieldError:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from shimmy.engine.types.event import Delta, Finished
-from shimmy.engine.types.prompt import ToolCall
 from shimmy.engine.types.request import GenerateRequest
-from shimmy.errors import ShimmyError
+from shimmy.server.dialects.output import Echo, Output
 from shimmy.server.errors import Problem
+
+__all__ = ["Call", "Dialect", "Echo", "Head", "Output", "StreamEncoder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """A body, understood. `model` None or "" asks for the default one.
 
-    `prompt_field` is the field that holds the prompt, for errors about its length.
+    `prompt_field` is the field that holds the prompt, for errors about its length. A body of several
+    prompts has the further ones in `more`, all with the first one's `n`. With `echo` each choice
+    begins with its prompt: the text, or None where only the engine can tell it (`PromptScored`).
+    `best` keeps that many of each prompt's choices, the likeliest. `extra` is what the dialect's
+    own encoders need of the body. The model stays loaded for `idle_unload` seconds after the answer
+    (inf: for good), if the body says so. `names` has the engine's field names that differ from the
+    body's, with the body's.
     """
 
     model: str | None
@@ -24,67 +32,30 @@ class Call:
     request: GenerateRequest
     stream: bool
     include_usage: bool = False
+    more: tuple[GenerateRequest, ...] = ()
+    echo: tuple[str | None, ...] = ()
+    best: int | None = None
+    extra: Any = None
+    idle_unload: float | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def n_choices(self) -> int:
+        """Choices of the answer, over all prompts."""
+        return (self.best or self.request.n) * (1 + len(self.more))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What stays the same through one answer; `created` in Unix seconds."""
+    """What stays the same through one answer; `created` in Unix seconds.
+
+    `prompt_tokens` counts all prompts of the body.
+    """
 
     id: str
     created: int
     model: str
-
-
-@dataclass(slots=True)
-class _CallParts:
-    id: str = ""
-    name: str = ""
-    arguments: list[str] = field(default_factory=list)
-
-
-class Output:
-    """Deltas put together, for an answer in one piece."""
-
-    def __init__(self) -> None:
-        self.finished: Finished | None = None
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._calls: dict[int, _CallParts] = {}
-
-    def add(self, delta: Delta) -> None:
-        """Append what `delta` brings."""
-        self._text.append(delta.text)
-        self._reasoning.append(delta.reasoning)
-        for piece in delta.tool_calls:
-            parts = self._calls.setdefault(piece.index, _CallParts())
-            parts.id = parts.id or piece.call.id
-            parts.name = parts.name or piece.call.name
-            parts.arguments.append(piece.call.arguments)
-
-    @property
-    def text(self) -> str:
-        """All content."""
-        return "".join(self._text)
-
-    @property
-    def reasoning(self) -> str:
-        """All reasoning."""
-        return "".join(self._reasoning)
-
-    @property
-    def tool_calls(self) -> list[ToolCall]:
-        """The calls, whole, by index."""
-        return [
-            ToolCall(id=parts.id, name=parts.name, arguments="".join(parts.arguments))
-            for _, parts in sorted(self._calls.items())
-        ]
-
-    @property
-    def end(self) -> Finished:
-        """How it ended; only after it has."""
-        if self.finished is None:
-            raise ShimmyError("the generation has not finished")
-        return self.finished
+    prompt_tokens: int = 0
 
 
 class StreamEncoder(Protocol):
@@ -97,7 +68,7 @@ class StreamEncoder(Protocol):
         """Return new output. Runs for every step of every stream: keep it cheap."""
 
     def finish(self, finished: Finished) -> bytes:
-        """Return the end: the reason, the usage if it was asked for, and the end mark."""
+        """Return the end of a choice; after the last one the usage, if asked for, and the end mark."""
 
     def error(self, problem: Problem) -> bytes:
         """Return an error that comes after the stream began; nothing follows it."""
@@ -116,7 +87,7 @@ class Dialect(Protocol):
     def new_id(self) -> str:
         """Return an id for an answer."""
 
-    def encode(self, head: Head, output: Output) -> bytes:
+    def encode(self, call: Call, head: Head, output: Output) -> bytes:
         """Return the whole answer as JSON."""
 
     def stream(self, call: Call, head: Head) -> StreamEncoder:

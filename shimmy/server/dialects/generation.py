@@ -1,0 +1,67 @@
+"""Fields that all generating endpoints take beside the samplers', and the engine's request."""
+
+from __future__ import annotations
+
+from shimmy.engine.types.prompt import Prompt
+from shimmy.engine.types.request import GenerateRequest
+from shimmy.server.dialects.fields import MAX_INT
+from shimmy.server.dialects.sampling import SamplingFields, sampling_of
+from shimmy.server.errors import FieldError
+
+
+class GenerationFields(SamplingFields, kw_only=True):
+    """The fields as they stand in a body. Null is the same as absent; `timeout` in seconds."""
+
+    stop: str | list[str] | None = None
+    stop_token_ids: list[int] | None = None
+    min_tokens: int | None = None
+    cache_prompt: bool | None = None
+    timeout: float | None = None
+
+
+def request_of(
+    body: GenerationFields,
+    prompt: Prompt,
+    max_tokens: int | None,
+    *,
+    n: int = 1,
+    logprobs: int | None = None,
+    prompt_logprobs: int | None = None,
+) -> GenerateRequest:
+    """Return the engine's request for `prompt`.
+
+    Raises:
+        InvalidRequestError: a value is out of its range; `param` is the field's name in the body.
+    """
+    return GenerateRequest(
+        prompt=prompt,
+        sampling=sampling_of(body),
+        max_tokens=max_tokens,
+        min_tokens=body.min_tokens or 0,
+        stop=stops_of(body.stop),
+        stop_token_ids=token_ids(body.stop_token_ids or [], "stop_token_ids"),
+        n=n,
+        logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
+        cache_prompt=body.cache_prompt is not False,
+        timeout=body.timeout,
+    )
+
+
+def stops_of(stop: str | list[str] | None) -> list[str]:
+    """Return the stop strings of a `stop` field."""
+    if stop is None:
+        return []
+    return [stop] if isinstance(stop, str) else stop
+
+
+def token_ids(tokens: list[int], field: str, *, code: str = "invalid_value") -> list[int]:
+    """Return `tokens`, all of which could be ids of a vocabulary.
+
+    Raises:
+        FieldError: one cannot be; names which.
+    """
+    for i, token in enumerate(tokens):
+        if not 0 <= token <= MAX_INT:
+            raise FieldError(f"{field}[{i}] is no token id", param=f"{field}[{i}]", code=code)
+    return tokens
