@@ -10,11 +10,14 @@ from pathlib import Path
 import click
 import msgspec
 
+from shimmy.cli.device_flags import DEVICE_NAMES, DEVICE_OPTIONS
 from shimmy.cli.flags import GlobalFlags
 from shimmy.engine.types.options import CACHE_TYPES, EngineOptions
 from shimmy.errors import ConfigError
 
 _COUNT = click.IntRange(min=1)
+_REAL = click.FloatRange(min=0)
+_POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 def _overrides(
@@ -60,6 +63,7 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
         metavar="N",
         help="Layers to keep on the GPU.",
     ),
+    *DEVICE_OPTIONS,
     click.option(
         "-b", "--batch-size", "n_batch", type=_COUNT, metavar="N", help="Most tokens in one step."
     ),
@@ -104,6 +108,98 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
         help="Type of the V cache.",
     ),
     click.option(
+        "-tb",
+        "--threads-batch",
+        "n_threads_batch",
+        type=_COUNT,
+        metavar="N",
+        help="CPU threads for steps of more than one token; default: the same.",
+    ),
+    click.option(
+        "-kvu/-no-kvu",
+        "--kv-unified/--no-kv-unified",
+        "kv_unified",
+        default=None,
+        help="One pool of KV cells for all slots (default), or each its own part.",
+    ),
+    click.option(
+        "--context-shift/--no-context-shift",
+        "context_shift",
+        default=None,
+        help="Forget the older half of a full context and go on; default: end.",
+    ),
+    click.option(
+        "--rope-scaling",
+        "rope_scaling",
+        type=click.Choice(("none", "linear", "yarn", "longrope")),
+        help="How positions are stretched.",
+    ),
+    click.option(
+        "--rope-freq-base",
+        "rope_freq_base",
+        type=_POSITIVE,
+        metavar="X",
+        help="RoPE base frequency.",
+    ),
+    click.option(
+        "--rope-freq-scale",
+        "rope_freq_scale",
+        type=_POSITIVE,
+        metavar="X",
+        help="RoPE frequency factor: 0.5 doubles the context.",
+    ),
+    click.option(
+        "--yarn-orig-ctx",
+        "yarn_orig_ctx",
+        type=_COUNT,
+        metavar="N",
+        help="YaRN: context the model was trained with.",
+    ),
+    click.option(
+        "--yarn-ext-factor",
+        "yarn_ext_factor",
+        type=_REAL,
+        metavar="X",
+        help="YaRN: mix of extrapolation.",
+    ),
+    click.option(
+        "--yarn-attn-factor",
+        "yarn_attn_factor",
+        type=_REAL,
+        metavar="X",
+        help="YaRN: scale of attention.",
+    ),
+    click.option(
+        "--yarn-beta-fast",
+        "yarn_beta_fast",
+        type=_REAL,
+        metavar="X",
+        help="YaRN: low correction dimension.",
+    ),
+    click.option(
+        "--yarn-beta-slow",
+        "yarn_beta_slow",
+        type=_REAL,
+        metavar="X",
+        help="YaRN: high correction dimension.",
+    ),
+    click.option(
+        "-cram",
+        "--cache-ram",
+        "cache_ram",
+        type=click.IntRange(min=0),
+        metavar="MIB",
+        help="Host memory for prompts that left the KV cells; 0: none. Default: a quarter of the"
+        " free memory, at most 8192.",
+    ),
+    click.option(
+        "--slot-save-path",
+        "slot_save_path",
+        type=click.Path(exists=True, file_okay=False, writable=True, resolve_path=True),
+        metavar="DIR",
+        help="Where POST /slots/ID?action=save puts sessions; without it there are none.",
+    ),
+    click.option(
         "--max-queue",
         "max_queue",
         type=click.IntRange(min=0),
@@ -112,8 +208,8 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
     ),
     click.option(
         "--chat-template",
-        metavar="FILE|chatml",
-        help="Chat template in place of the model's: a Jinja file, or chatml.",
+        metavar="FILE|NAME|JINJA",
+        help="Chat template in place of the model's: a Jinja file, its text, or llama.cpp's name.",
     ),
     click.option(
         "--lora",
@@ -129,12 +225,26 @@ _NAMES = (
     "n_ctx",
     "n_threads",
     "n_gpu_layers",
+    *DEVICE_NAMES,
     "n_batch",
     "n_ubatch",
     "override_tensor",
     "flash_attn",
     "cache_type_k",
     "cache_type_v",
+    "n_threads_batch",
+    "kv_unified",
+    "context_shift",
+    "rope_scaling",
+    "rope_freq_base",
+    "rope_freq_scale",
+    "yarn_orig_ctx",
+    "yarn_ext_factor",
+    "yarn_attn_factor",
+    "yarn_beta_fast",
+    "yarn_beta_slow",
+    "cache_ram",
+    "slot_save_path",
     "max_queue",
     "chat_template",
     "lora",
@@ -162,24 +272,30 @@ def engine_flags(function: Callable[..., None]) -> Callable[..., None]:
 def engine_options(
     flags: GlobalFlags, engine: dict[str, object], *, model_path: str = "", **more: object
 ) -> EngineOptions:
-    """Return the options that the flags ask for; those not given keep the engine's defaults.
+    """Return the options that the flags ask for, or else the environment or shimmy.toml.
 
     Raises:
-        ConfigError: the chat template's file cannot be read.
+        ConfigError: the configuration or the chat template's file cannot be read.
     """
-    values = {name: value for name, value in (engine | more).items() if value is not None}
+    from shimmy.cli.settings.resolve import resolve
+
+    values = resolve(flags.config, {}).engine()
+    values |= {name: value for name, value in (engine | more).items() if value is not None}
     if flags.gpu_backend is not None:
         values["gpu_backend"] = flags.gpu_backend
     if flags.n_cpu_moe is not None:
         values["n_cpu_moe"] = flags.n_cpu_moe
     if "chat_template" in values:
         values["chat_template"] = _template(str(values["chat_template"]))
-    values |= {"cpu_moe": flags.cpu_moe, "model_path": model_path}
+    values["cpu_moe"] = flags.cpu_moe or values.get("cpu_moe", False)
+    values["model_path"] = model_path
     return msgspec.convert(values, EngineOptions)
 
 
 def _template(given: str) -> str:
-    """Return the text of a template file, or the name of a template."""
+    """Return the text of a template file, or a template's name or text as it is."""
+    if "{" in given:
+        return given
     path = Path(given)
     if not path.is_file() and (path.suffix or os.sep in given):
         raise ConfigError(f"chat template {given} not found", param="--chat-template")

@@ -9,17 +9,16 @@ from typing import Literal
 
 import click
 
-# shimmy.engine.types.options has the same list; it is not imported for the sake of `--help`, and a
-# test compares the two.
-GPU_BACKENDS = ("auto", "cpu", "cuda", "vulkan", "opencl", "metal", "hip")
+from shimmy.config import GPU_BACKENDS
 
-Topic = Literal["model_dirs", "gpu_backend", "moe"]
+Topic = Literal["config", "model_dirs", "gpu_backend", "moe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GlobalFlags:
     """Global flags as given; None (False for a switch) where one was not."""
 
+    config: str | None = None
     model_dirs: str | None = None
     gpu_backend: str | None = None
     cpu_moe: bool = False
@@ -43,6 +42,13 @@ class GlobalFlags:
 
 
 _OPTIONS: dict[Topic, list[Callable[[Callable[..., None]], Callable[..., None]]]] = {
+    "config": [
+        click.option(
+            "--config",
+            metavar="FILE",
+            help="Configuration to read in place of the user's shimmy.toml.",
+        ),
+    ],
     "model_dirs": [
         click.option(
             "--model-dirs",

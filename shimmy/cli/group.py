@@ -18,10 +18,20 @@ COMMANDS = {
     "serve": ("serve", "Serve models over HTTP until SIGTERM or Ctrl-C."),
     "list": ("list", "List the models that can be served."),
     "discover": ("discover", "Search the model folders again and show what is there."),
+    "inspect": ("inspect", "Show what a GGUF file is, from its header alone."),
+    "recommend": ("recommend", "Name the models that fit this machine, the best first."),
+    "pull": ("pull", "Fetch a model from a Hugging Face hub or a URL."),
+    "rm": ("rm", "Remove a model that was pulled."),
+    "plan": ("plan", "Say what a model would take here, and how it would be loaded."),
     "probe": ("probe", "Load a model once and report its figures."),
     "generate": ("generate", "Generate text to standard output."),
+    "config": ("config", "Show every setting, its value and where it comes from."),
     "bench": ("bench", "Measure the speed of a model, here or behind a URL."),
     "gpu-info": ("gpu_info", "Show the backends and devices that ggml reports."),
+    "doctor": (
+        "doctor",
+        "Say why a GPU is not used and what would change it; a report for bug tickets.",
+    ),
 }
 
 EXIT_FAILURE = 1
@@ -99,7 +109,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     callback=_version,
     help="Show the version and exit.",
 )
-@global_flags("model_dirs", "gpu_backend", "moe")
+@global_flags("config", "model_dirs", "gpu_backend", "moe")
 @click.pass_context
 def main(ctx: click.Context, flags: GlobalFlags) -> None:
     """Local inference server and library for GGUF models, over llama.cpp."""

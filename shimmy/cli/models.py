@@ -14,10 +14,13 @@ from shimmy.models.registry import Registry, register
 def registry(
     flags: GlobalFlags, *, model_path: Path | None = None, alias: str | None = None
 ) -> Registry:
-    """Return the registry that the flags describe."""
-    return Registry.standard(
-        model_path=model_path, roots=search_roots(flags.model_dirs), alias=alias
-    )
+    """Return the registry that the flags describe, or else the environment or shimmy.toml."""
+    from shimmy.cli.settings.resolve import resolve
+
+    folders = flags.model_dirs
+    if folders is None:
+        folders = resolve(flags.config, {})["models.dirs"]
+    return Registry.standard(model_path=model_path, roots=search_roots(folders), alias=alias)
 
 
 def find(flags: GlobalFlags, name: str | None) -> ModelEntry:

@@ -18,6 +18,8 @@ def home(tmp_path, monkeypatch) -> Path:
     folder.mkdir()
     for name in [name for name in os.environ if name.startswith("SHIMMY_")]:
         monkeypatch.delenv(name)
+    for name in ("HF_HOME", "HF_HUB_CACHE", "OLLAMA_MODELS", "LLAMA_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setenv("XDG_DATA_HOME", str(folder / "data"))
     monkeypatch.chdir(folder)

@@ -32,16 +32,37 @@ def test_list_says_that_the_demo_is_a_demo(shimmy):
 
 
 def test_list_shows_what_is_in_models(shimmy, home):
-    path = gguf.write(home / "models" / "tiny[red]x.gguf", "qwen3")
+    fields = {"qwen3.context_length": 40_960, "general.file_type": 15}
+    path = gguf.write(home / "models" / "tiny[red]x.gguf", "qwen3", fields=fields)
     line = next(line for line in shimmy("list").stdout.splitlines() if "tiny" in line)
     assert line.split() == [
         "tiny[red]x",
         f"{path.stat().st_size}",
         "B",
+        "32",
+        "Q4_K_M",
         "qwen3",
-        "discovered",
+        "40960",
+        "folder",
         str(path),
     ]
+
+
+def test_list_says_what_a_model_is_for_and_in_how_many_files(shimmy, home):
+    gguf.write(home / "models" / "b.gguf", "bert")
+    for number in range(2):
+        fields = {"split.no": (2, number), "split.count": (2, 2)}
+        gguf.write(home / "models" / f"big-{number + 1:05}-of-00002.gguf", fields=fields)
+    lines = shimmy("list").stdout.splitlines()
+    assert "bert (embedding)" in next(line for line in lines if line.startswith("b "))
+    assert " B in 2 " in next(line for line in lines if line.startswith("big "))
+
+
+def test_list_counts_what_cannot_be_used(shimmy, home):
+    assert "cannot be used" not in shimmy("list").stdout
+    (home / "models").mkdir()
+    (home / "models" / "page.gguf").write_text("<html>")
+    assert "1 more cannot be used: `shimmy discover` says why." in shimmy("list").stdout
 
 
 @pytest.mark.parametrize("flag", ["-s", "--short"])
@@ -52,7 +73,8 @@ def test_short_prints_one_name_per_line(shimmy, home, flag):
 
 
 def test_json_has_every_field(shimmy, home):
-    path = gguf.write(home / "models" / "m.gguf", "qwen3")
+    path = gguf.write(home / "models" / "m.gguf", "qwen3", fields={"general.file_type": 15})
+    lora = gguf.write_lora(home / "models" / "style.gguf", "qwen3", n_layer=0)
     models = json.loads(shimmy("list", "--json").stdout)["models"]
     assert models[0] == {
         "name": "m",
@@ -62,12 +84,30 @@ def test_json_has_every_field(shimmy, home):
         "modified": int(path.stat().st_mtime),
         "note": None,
         "architecture": "qwen3",
+        "kind": "llm",
+        "aliases": [],
+        "store": "folder",
+        "size_label": None,
+        "n_params": 32,
+        "quantisation": "Q4_K_M",
+        "n_ctx_train": None,
+        "n_expert": None,
+        "n_shards": 1,
+        "has_template": False,
+        "adapters": [{"name": "style", "path": str(lora)}],
+        "lora": [],
+        "projector": None,
+        "chat_template": None,
+        "system": None,
+        "parameters": {},
+        "objection": None,
     }
     assert models[1]["note"] == "built-in demo model"
 
 
-def test_short_and_json_together_are_refused(shimmy):
-    result = shimmy("list", "--short", "--json")
+@pytest.mark.parametrize("command", ["list", "discover"])
+def test_short_and_json_together_are_refused(shimmy, command):
+    result = shimmy(command, "--short", "--json")
     assert result.exit_code == 2
     assert "cannot be used with" in result.stderr
 
@@ -115,11 +155,37 @@ def test_discover_says_where_it_looked_when_there_is_nothing(shimmy, home):
 
 
 def test_discover_json_is_json_when_there_is_nothing(shimmy):
-    assert json.loads(shimmy("discover", "--json").stdout) == {"models": []}
+    nothing = {"models": [], "adapters": [], "skipped": []}
+    assert json.loads(shimmy("discover", "--json").stdout) == nothing
 
 
-def test_llm_only_goes_by_architecture_not_by_name(shimmy, home):
-    gguf.write(home / "models" / "bert-the-llama.gguf", "llama")
+@pytest.mark.parametrize("command", ["list", "discover"])
+def test_issue_80_llm_only_goes_by_metadata_not_by_name(shimmy, home, command):
+    gguf.write(home / "models" / "bert-the-vision-clip-llama.gguf", "llama")
     gguf.write(home / "models" / "llama-the-bert.gguf", "bert")
-    result = shimmy("discover", "--llm-only", "--json")
-    assert [model["name"] for model in json.loads(result.stdout)["models"]] == ["bert-the-llama"]
+    gguf.write(home / "models" / "qwen3.gguf", "qwen3", fields={"qwen3.pooling_type": 4})
+    result = shimmy(command, "--llm-only", "--short")
+    names = [name for name in result.stdout.split() if name != "shimmy-demo"]
+    assert names == ["bert-the-vision-clip-llama"]
+
+
+def test_discover_shows_adapters_and_what_they_fit(shimmy, home):
+    gguf.write(home / "models" / "base.gguf", fields={"llama.embedding_length": 32})
+    path = gguf.write_lora(home / "models" / "style.gguf")
+    result = shimmy("discover")
+    line = next(line for line in result.stdout.splitlines() if line.startswith("style"))
+    assert line.split() == ["style", "base", str(path)]
+    assert "style" not in shimmy("list").stdout
+
+
+def test_discover_says_why_something_cannot_be_used(shimmy, home):
+    gguf.write(home / "models" / "big-00001-of-00003.gguf")
+    result = shimmy("discover")
+    assert "big-00001-of-00003.gguf  1 of 3 shards are there" in result.stdout
+    (skipped,) = json.loads(shimmy("discover", "--json").stdout)["skipped"]
+    assert skipped["reason"] == "1 of 3 shards are there"
+
+
+def test_issue_12_a_folder_that_does_not_exist_is_no_error(shimmy):
+    assert shimmy("list", "--model-dirs", "/nowhere").exit_code == 0
+    assert shimmy("discover", "--model-dirs", "/nowhere").exit_code == 0

@@ -18,6 +18,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
+from tests.models import gguf
 from tests.support.tiny_gguf import write_model
 
 START = 30.0
@@ -116,10 +117,10 @@ def test_it_answers_chats(serve, tiny):
     assert server.end(signal.SIGINT) == 0
 
 
-def test_models_are_loaded_on_request_one_at_a_time(serve, tmp_path):
+def test_with_models_max_1_models_are_swapped_on_request(serve, tmp_path):
     for name in ("one", "two"):
         write_model(tmp_path / f"{name}.gguf", seed=len(name))
-    server = serve("--model-dirs", str(tmp_path))
+    server = serve("--model-dirs", str(tmp_path), "--models-max", "1")
     server.until("ready")
     worker = psutil.Process(server.process.pid).children()[0]
     for name in ("two", "one", "two"):
@@ -141,8 +142,9 @@ def test_a_named_model_that_does_not_load_ends_the_server_with_1(serve, broken):
     assert "Traceback" not in "\n".join([*server.lines, *server.process.stdout])
 
 
-def test_a_discovered_model_that_does_not_load_leaves_the_others(serve, tmp_path, tiny, broken):
-    (tmp_path / "a.gguf").symlink_to(broken)
+def test_a_discovered_model_that_does_not_load_leaves_the_others(serve, tmp_path, tiny):
+    # whole by its header, so that it is offered; one that is cut short is not even listed
+    gguf.write(tmp_path / "a.gguf", "no-such-architecture")
     (tmp_path / "b.gguf").symlink_to(tiny)
     server = serve("--model-dirs", str(tmp_path))
     server.until("error: ")
@@ -163,8 +165,8 @@ def test_a_flag_that_no_model_can_have_ends_the_server_with_1(serve, tmp_path, t
     assert server.process.wait(START) == 1
 
 
-def test_the_only_model_that_does_not_load_ends_the_server_with_1(serve, tmp_path, broken):
-    (tmp_path / "only.gguf").symlink_to(broken)
+def test_the_only_model_that_does_not_load_ends_the_server_with_1(tmp_path):
+    gguf.write(tmp_path / "only.gguf", "no-such-architecture")
     code = "from shimmy.models import registry; registry.demo_entry = lambda: None\n"
     code += "from shimmy.cli import main; main(prog_name='shimmy')"
     args = ["serve", "--bind", "127.0.0.1:0", "--model-dirs", str(tmp_path)]
@@ -177,6 +179,7 @@ def test_the_only_model_that_does_not_load_ends_the_server_with_1(serve, tmp_pat
     )
     assert done.returncode == 1
     assert "error: " in done.stderr
+    assert "no-such-architecture" in done.stderr
 
 
 def test_a_port_in_use_is_one_sentence_and_exit_1(serve, tiny):

@@ -16,8 +16,9 @@ def served(shimmy, monkeypatch):
     def run(*args):
         seen = {}
 
-        async def instead(models, options, config, spec, *, strict):
+        async def instead(models, options, config, spec, *, strict, settings):
             seen.update(models=models, options=options, config=config, spec=spec, strict=strict)
+            seen.update(settings=settings)
 
         monkeypatch.setattr(serve, "_serve", instead)
         result = shimmy(*args)
@@ -50,6 +51,25 @@ def served(shimmy, monkeypatch):
         (["-ctk", "q8_0"], "cache_type_k", "q8_0"),
         (["--cache-type-v", "q4_0"], "cache_type_v", "q4_0"),
         (["--chat-template", "chatml"], "chat_template", "chatml"),
+        (["-tb", "3"], "n_threads_batch", 3),
+        ([], "kv_unified", True),
+        (["--no-kv-unified"], "kv_unified", False),
+        (["-no-kvu"], "kv_unified", False),
+        (["-kvu"], "kv_unified", True),
+        ([], "context_shift", False),
+        (["--context-shift"], "context_shift", True),
+        (["--rope-scaling", "yarn"], "rope_scaling", "yarn"),
+        (["--rope-freq-base", "1e6"], "rope_freq_base", 1e6),
+        (["--rope-freq-scale", "0.5"], "rope_freq_scale", 0.5),
+        (["--yarn-orig-ctx", "4096"], "yarn_orig_ctx", 4096),
+        (["--yarn-ext-factor", "0"], "yarn_ext_factor", 0.0),
+        (["--yarn-attn-factor", "1.5"], "yarn_attn_factor", 1.5),
+        (["--yarn-beta-fast", "32"], "yarn_beta_fast", 32.0),
+        (["--yarn-beta-slow", "1"], "yarn_beta_slow", 1.0),
+        ([], "cache_ram", None),
+        (["-cram", "0"], "cache_ram", 0),
+        (["--cache-ram", "512"], "cache_ram", 512),
+        (["--slot-save-path", "/tmp"], "slot_save_path", "/tmp"),
         (["--cpu-moe"], "cpu_moe", True),
         (["--n-cpu-moe", "7"], "n_cpu_moe", 7),
         (["--n-cpu-moe", "0"], "n_cpu_moe", 0),

@@ -155,17 +155,17 @@ def _local(
     from shimmy.cli.models import find
 
     entry = find(flags, name)
-    return open_local(entry, _options(flags, engine, plan, entry.path), plan)
+    return open_local(entry, entry.options(_options(flags, engine, plan)), plan)
 
 
-def _options(flags: GlobalFlags, engine: dict[str, object], plan: Plan, path: str) -> EngineOptions:
+def _options(flags: GlobalFlags, engine: dict[str, object], plan: Plan) -> EngineOptions:
     """Fill in slots and context for the plan's largest round, where the flags do not say."""
     values: dict[str, object] = {
         "n_parallel": min(max(plan.concurrency), MAX_PARALLEL),
         "n_ctx": plan.n_cells + _SPARE_CELLS,
     }
     values |= {key: value for key, value in engine.items() if value is not None}
-    return engine_options(flags, values, model_path=path, log_level="error")
+    return engine_options(flags, values, log_level="error")
 
 
 async def _measure(

@@ -9,21 +9,38 @@ from shimmy.cli.flags import GlobalFlags, global_flags
 
 @click.command(name="discover")
 @global_flags("model_dirs")
-@click.option("--llm-only", is_flag=True, help="Leave out models that only make embeddings.")
+@click.option("-s", "--short", is_flag=True, help="Names only, one per line.")
+@click.option("--llm-only", is_flag=True, help="Leave out models that do not write text.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(flags: GlobalFlags, *, llm_only: bool, as_json: bool) -> None:
+def command(flags: GlobalFlags, *, short: bool, llm_only: bool, as_json: bool) -> None:
     """Search the model folders again and show what is there."""
-    from shimmy.cli.listing import show_models
+    from shimmy.cli.console import print_json
+    from shimmy.cli.listing import show_adapters, show_models, show_skipped
     from shimmy.cli.models import registry
-    from shimmy.models.discovery import search_roots
-    from shimmy.models.header import ENCODERS
 
-    found = [entry for entry in registry(flags).entries() if entry.source == "discovered"]
+    if short and as_json:
+        raise click.UsageError("--short cannot be used with --json")
+    models = registry(flags)
+    scan = models.scan
+    found = [entry for entry in models.entries() if entry.source == "discovered"]
     if llm_only:
-        found = [entry for entry in found if entry.architecture not in ENCODERS]
-    if found or as_json:
-        show_models(found, as_json=as_json)
+        found = [entry for entry in found if entry.kind == "llm"]
+    if as_json:
+        adapters = [{"name": item.stem, "path": item.path} for item in scan.adapters]
+        print_json({"models": found, "adapters": adapters, "skipped": scan.skipped})
         return
+    if found:
+        show_models(found, short=short)
+    elif not short:
+        _show_folders(flags)
+    if not short:
+        show_adapters(scan.adapters, found)
+        show_skipped(scan)
+
+
+def _show_folders(flags: GlobalFlags) -> None:
+    from shimmy.models.discovery import search_roots
+
     print("No models found. Searched:")
     for root in search_roots(flags.model_dirs):
         print(f"  {root}{'' if root.is_dir() else ' (no such folder)'}")

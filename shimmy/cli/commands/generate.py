@@ -78,7 +78,7 @@ def command(
         click.echo(f"{entry.title}, {entry.path}", err=True)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 is no reason to stop
-    options = engine_options(flags, engine, model_path=entry.path, n_parallel=1, log_level="error")
+    options = entry.options(engine_options(flags, engine, n_parallel=1, log_level="error"))
     stream = not (no_stream or as_json)
     text, end = asyncio.run(_generate(options, request, stream=stream))
     if as_json:

@@ -6,7 +6,7 @@ import click
 
 from shimmy.cli.engine_flags import engine_flags, engine_options
 from shimmy.cli.flags import GlobalFlags, global_flags
-from shimmy.engine.types.info import ModelInfo
+from shimmy.engine.types.info import DevicePlacement, ModelInfo
 from shimmy.engine.types.options import EngineOptions
 
 EXIT_NO_LOAD = 2
@@ -38,9 +38,9 @@ def command(
     except ModelNotFoundError as error:
         click.echo(f"no model {name}: `shimmy list` shows those there are", err=True)
         raise click.exceptions.Exit(1) from error
-    options = engine_options(flags, engine, model_path=entry.path, n_parallel=1, log_level="error")
+    asked = engine_options(flags, engine, n_parallel=1, log_level="error")
     try:
-        info = asyncio.run(_load(options))
+        info = asyncio.run(_load(entry.options(asked)))
     except ShimmyError as error:
         if as_json:
             print_json({"ok": False, "model": entry, "code": error.code, "error": error.message})
@@ -75,6 +75,39 @@ def _show(info: ModelInfo) -> None:
         "threads": str(info.n_threads),
         "load time": f"{info.load_ms / 1000:.2f} s",
     }
+    figures |= {f"on {one.device}": _placed(one) for one in info.placement}
+    if info.notes:
+        figures["note"] = "; ".join(info.notes)
     width = max(map(len, figures))
     for label, value in figures.items():
         print(f"  {label:<{width}}  {value}")
+
+
+def _placed(one: DevicePlacement) -> str:
+    """Say what of the model lies on a device."""
+    from shimmy.cli.console import sized
+
+    layers = [f"layers {_ranges(one.layers)}"] if one.layers else []
+    if one.output:
+        layers.append("the output")
+    if one.experts:
+        layers.append(f"experts of layers {_ranges(one.experts)}")
+    return ", ".join(
+        [
+            *layers,
+            f"weights {sized(one.weights)}",
+            f"KV cache {sized(one.kv)}",
+            f"to compute {sized(one.compute)}",
+        ]
+    )
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Write sorted numbers as ranges: 0-3, 7."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import click
 
 from shimmy.cli.engine_flags import engine_flags, engine_options
 from shimmy.cli.flags import GlobalFlags, global_flags
+from shimmy.cli.pool_flags import pool_flags
 from shimmy.config import ServerConfig
 from shimmy.engine.types.options import MAX_PARALLEL, EngineOptions
 from shimmy.errors import (
@@ -23,15 +24,16 @@ from shimmy.errors import (
     ShimmyError,
 )
 from shimmy.models.registry import Registry
-from shimmy.server.bind import DEFAULT_PORT, LOOPBACK
+from shimmy.server.bind import join_address
 
 if TYPE_CHECKING:
     from shimmy.cli.banner import Banner
+    from shimmy.cli.settings.resolve import Settings
     from shimmy.models.pool import Pool
 
 
 @click.command(name="serve")
-@global_flags("model_dirs", "gpu_backend", "moe")
+@global_flags("config", "model_dirs", "gpu_backend", "moe")
 @click.option(
     "--bind",
     metavar="auto|HOST:PORT",
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     help="Model to serve first.",
 )
 @click.option("-a", "--alias", metavar="NAME", help="Name under which the model is served.")
+@pool_flags
 @click.option(
     "-np",
     "--parallel",
@@ -79,6 +82,7 @@ def command(
     port: int | None,
     model_path: Path | None,
     alias: str | None,
+    pool: dict[str, object],
     n_parallel: int | None,
     engine: dict[str, object],
     api_keys: tuple[str, ...],
@@ -87,24 +91,38 @@ def command(
 ) -> None:
     """Serve models over HTTP until SIGTERM or Ctrl-C."""
     from shimmy.cli.models import registry
+    from shimmy.cli.settings.resolve import given, resolve
 
-    _log(verbose)
-    levels = ("warning", "info", "debug")
-    options = engine_options(
-        flags, engine, n_parallel=n_parallel, log_level=levels[min(verbose, 2)]
-    )
+    flag_values = {
+        "bind": bind,
+        "host": host,
+        "port": port,
+        "model_path": model_path,
+        "n_parallel": n_parallel,
+        "api_keys": api_keys,
+        "cors_origins": cors_origins,
+    }
+    settings = resolve(flags.config, given({**asdict(flags), **engine, **pool, **flag_values}))
+    level = ("info", "debug")[min(verbose, 2) - 1] if verbose else settings["log.level"]
+    _log(level)
+    options = engine_options(flags, engine, n_parallel=n_parallel, log_level=level)
+    model_path = settings["models.path"] and Path(settings["models.path"])
     models = registry(flags, model_path=model_path, alias=alias)
-    config = ServerConfig.from_environment()
-    if api_keys:
-        config = replace(config, api_keys=api_keys)
-    if cors_origins:
-        config = replace(config, cors_origins=cors_origins)
-    spec = _spec(bind, host, port)
-    asyncio.run(_serve(models, options, config, spec, strict=model_path is not None))
+    spec = _spec(bind, host, port) or settings.spec()
+    serving = _serve(
+        models, options, settings.server(), spec, strict=model_path is not None, settings=settings
+    )
+    asyncio.run(serving)
 
 
 async def _serve(
-    models: Registry, options: EngineOptions, config: ServerConfig, spec: str, *, strict: bool
+    models: Registry,
+    options: EngineOptions,
+    config: ServerConfig,
+    spec: str,
+    *,
+    strict: bool,
+    settings: Settings,
 ) -> None:
     """Serve until a signal; with `strict`, no longer than the first load fails."""
     from shimmy import __version__
@@ -116,7 +134,14 @@ async def _serve(
 
     entry = default(models)
     sock = bind(spec)
-    pool = Pool(models, options)
+    pool = Pool(
+        models,
+        options,
+        budget=settings.budget(),
+        idle_unload=settings["models.idle_unload"],
+        profiles=settings.profiles,
+        aliases=settings.aliases,
+    )
     banner = Banner(stdout(), sock.getsockname()[:2])
     banner.opening(__version__, entry, len(models.entries()))
     serving = asyncio.create_task(serve(make_app(pool, config), sock, config))
@@ -138,8 +163,10 @@ async def _announce(banner: Banner, pool: Pool) -> None:
     """Follow the first load and say when requests can be answered."""
     # the application starts the pool too, whichever comes first
     await pool.start()
-    if pool.current is not None:
-        with contextlib.suppress(EngineClosedError):  # a signal came first
+    with contextlib.suppress(EngineClosedError):  # a signal came first
+        if pool.current is None:
+            await pool.load(None)  # its header was refused: this says why
+        if pool.current is not None:
             banner.ready(await banner.loading(pool.current))
 
 
@@ -149,20 +176,20 @@ def _is_final(error: BaseException, models: Registry) -> bool:
     return blamed or not isinstance(error, ShimmyError) or len(models.entries()) == 1
 
 
-def _spec(bind: str | None, host: str | None, port: int | None) -> str:
-    """Join --host and --port into what --bind takes."""
+def _spec(bind: str | None, host: str | None, port: int | None) -> str | None:
+    """Join --host and --port into what --bind takes; None if none of them was given."""
     if host is None and port is None:
-        return bind or "auto"
+        return bind
     if bind is not None:
         raise click.UsageError("--bind cannot be used with --host or --port")
-    host = host or LOOPBACK
-    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    return f"{host}:{DEFAULT_PORT if port is None else port}"
+    return join_address(host, port)
 
 
-def _log(verbose: int) -> None:
+def _log(level: str) -> None:
+    more = level in {"info", "debug"}
     logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
+        level=logging.INFO if more else level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    logging.getLogger("shimmy").setLevel(logging.DEBUG if verbose else logging.INFO)
+    quiet = logging.ERROR if level == "error" else logging.INFO
+    logging.getLogger("shimmy").setLevel(logging.DEBUG if more else quiet)

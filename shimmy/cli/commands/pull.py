@@ -1,0 +1,85 @@
+"""`shimmy pull`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from shimmy.models.hub.remote import Pull
+    from shimmy.models.hub.spec import RepoSpec, UrlSpec
+
+
+@click.command(name="pull")
+@click.argument("spec", metavar="SPEC")
+@click.option("--no-mmproj", is_flag=True, help="Leave out a multimodal model's projector.")
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched, and fetch nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(spec: str, *, no_mmproj: bool, dry_run: bool, as_json: bool) -> None:
+    """Fetch a model from a Hugging Face hub or a URL.
+
+    SPEC is hf:org/repo[:quantisation] (or org/repo), the URL of a .gguf file, or a name that
+    `shimmy recommend` shows. What was interrupted goes on where it stopped.
+    """
+    import asyncio
+
+    from shimmy.cli.console import print_json, sized
+    from shimmy.models.hub.locate import locate
+    from shimmy.models.hub.place import pull_root
+
+    wanted = _meant(spec)
+    pull = asyncio.run(locate(wanted, pull_root(), mmproj=not no_mmproj))
+    pull.check_space()
+    if not as_json:
+        for file in pull.files:
+            click.echo(f"{file.name}  {sized(file.size)}")
+        click.echo(f"to fetch: {sized(pull.to_fetch)} of {sized(pull.size)}, into {pull.folder}")
+    if not dry_run:
+        _fetch(pull, spec)
+    name = None if dry_run else _name(pull)
+    if as_json:
+        files = [{"path": str(pull.path(file)), "size": file.size} for file in pull.files]
+        print_json({"name": name, "quant": pull.quant, "size": pull.size, "files": files})
+    elif name is not None:
+        click.echo(f"done: {name}\nserve it with: shimmy serve --model-path {pull.main}")
+
+
+def _meant(text: str) -> RepoSpec | UrlSpec:
+    from shimmy.models.catalogue import catalogue
+    from shimmy.models.hub.spec import CatalogueSpec, RepoSpec, parse
+
+    spec = parse(text)
+    if isinstance(spec, CatalogueSpec):
+        model = catalogue().find(spec.name)
+        return RepoSpec(repo=model.repo, quant=spec.quant or model.quant)
+    return spec
+
+
+def _fetch(pull: Pull, spec: str) -> None:
+    import asyncio
+
+    from shimmy.cli.pulling import shown
+    from shimmy.errors import UnreachableError
+    from shimmy.models.hub.download import download
+
+    try:
+        with shown(pull) as progress:
+            asyncio.run(download(pull, progress))
+    except KeyboardInterrupt:
+        click.echo(f"\ninterrupted: `shimmy pull {spec}` goes on where it stopped", err=True)
+        raise
+    except UnreachableError as error:
+        raise UnreachableError(
+            f"{error.message}; `shimmy pull {spec}` goes on where it stopped"
+        ) from error
+
+
+def _name(pull: Pull) -> str:
+    """Return what the model is called in a server of this folder."""
+    from shimmy.cli.flags import GlobalFlags
+    from shimmy.cli.models import registry
+
+    path = str(pull.main)
+    entries = registry(GlobalFlags()).entries()
+    return next((entry.name for entry in entries if entry.path == path), pull.main.stem)
