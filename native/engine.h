@@ -16,12 +16,19 @@ extern "C" {
 
 struct shm_sampler;
 
-/* `json` is an object with fields of SamplingParams (shimmy/engine/types/sampling.py) and of the template's output
- * (grammar, grammar_type, grammar_lazy, grammar_triggers, preserved_tokens, generation_prompt, thinking_start_tag,
- * thinking_end_tags, reasoning_budget_tokens). What is absent comes from the model's general.sampling.* metadata, else
- * from llama.cpp. `n_ctx` stands for a window of -1. NULL on a fault. */
-SHM_API struct shm_sampler * shm_sampler_new(const struct llama_model * model, int32_t n_ctx, const char * json,
-                                             size_t n_json);
+/* Token ids, the caller's. */
+struct shm_tokens {
+    const llama_token * data;
+    int32_t             size;
+};
+
+/* `ends` are the model's end-of-generation tokens (shm_vocab_ends), which ignore_eos bans. `json` is an object with
+ * fields of SamplingParams (shimmy/engine/types/sampling.py) and of the template's output (grammar, grammar_type,
+ * grammar_lazy, grammar_triggers, preserved_tokens, generation_prompt, thinking_start_tag, thinking_end_tags,
+ * reasoning_budget_tokens). What is absent comes from the model's general.sampling.* metadata, else from llama.cpp.
+ * `n_ctx` stands for a window of -1. NULL on a fault. */
+SHM_API struct shm_sampler * shm_sampler_new(const struct llama_model * model, const struct shm_tokens * ends,
+                                             int32_t n_ctx, const char * json, size_t n_json);
 SHM_API void                 shm_sampler_free(struct shm_sampler * sampler);
 SHM_API uint32_t             shm_sampler_seed(const struct shm_sampler * sampler);
 
@@ -35,8 +42,8 @@ SHM_API int shm_sampler_prime(struct shm_sampler * sampler, const llama_token * 
 
 struct shm_reference;
 
-SHM_API struct shm_reference * shm_reference_new(const struct llama_model * model, int32_t n_ctx, const char * json,
-                                                 size_t n_json);
+SHM_API struct shm_reference * shm_reference_new(const struct llama_model * model, const struct shm_tokens * ends,
+                                                 int32_t n_ctx, const char * json, size_t n_json);
 SHM_API void                   shm_reference_free(struct shm_reference * reference);
 SHM_API llama_token shm_reference_draw(struct shm_reference * reference, struct llama_context * ctx, int32_t idx);
 SHM_API int         shm_reference_prime(struct shm_reference * reference, const llama_token * tokens, int32_t n_tokens);
@@ -46,14 +53,15 @@ SHM_API int         shm_reference_prime(struct shm_reference * reference, const 
 struct shm_stepper;
 
 enum shm_finish {
-    SHM_FINISH_NONE    = 0,
-    SHM_FINISH_EOG     = 1, /* an end-of-generation token */
-    SHM_FINISH_STOP    = 2, /* a stop string */
-    SHM_FINISH_LIMIT   = 3, /* max_tokens reached */
+    SHM_FINISH_NONE  = 0,
+    SHM_FINISH_EOG   = 1, /* an end-of-generation token; none (token -1) where it is banned and a grammar at its end */
+    SHM_FINISH_STOP  = 2, /* a stop string */
+    SHM_FINISH_LIMIT = 3, /* max_tokens reached */
     SHM_FINISH_CONTEXT = 4, /* the row's context is full */
     SHM_FINISH_ERROR   = 5, /* this row alone failed; its text is the message */
     SHM_FINISH_SHIFT   = 6, /* no end: the row's context is full, and shm_row_shift comes before the next step */
     SHM_FINISH_TOKEN   = 7, /* one of the row's stop tokens */
+    SHM_FINISH_GRAMMAR = 8, /* as SHM_FINISH_ERROR, but its grammar is to blame */
 };
 
 enum shm_step_code {
@@ -74,6 +82,7 @@ struct shm_row_params {
     int32_t             n_prompt_logprobs; /* the same for the tokens of the prompt, which then shares no cells */
     const llama_token * stop_tokens;       /* that end the row unseen; copied */
     int32_t             n_stop_tokens;
+    int64_t             grammar_us; /* of CPU that a token may take where there is a grammar; 0: no limit */
 };
 
 /* How many of a row's waiting tokens to feed in this step. */
@@ -127,8 +136,10 @@ struct shm_step_result {
 };
 
 /* The context outlives the stepper. A step has at most n_outputs rows of logits: one for each row that samples, and one
- * for each token of a prompt whose log-probabilities were asked for. NULL on a fault. */
-SHM_API struct shm_stepper * shm_stepper_new(struct llama_context * ctx, int32_t n_rows, int32_t n_outputs);
+ * for each token of a prompt whose log-probabilities were asked for. `ends` are as for shm_sampler_new, copied.
+ * NULL on a fault. */
+SHM_API struct shm_stepper * shm_stepper_new(struct llama_context * ctx, int32_t n_rows, int32_t n_outputs,
+                                             const struct shm_tokens * ends);
 SHM_API void                 shm_stepper_free(struct shm_stepper * stepper);
 
 /* Starts a row on `tokens` (copied). Takes over `sampler`, also on a fault. `stops` are n_stops strings back to back,
@@ -142,6 +153,9 @@ SHM_API int shm_seq_remove(struct shm_stepper * stepper, llama_seq_id seq_id);
 
 /* Ends a row; the cells of its sequence stay. 0, or SHM_FAULT. */
 SHM_API int shm_row_close(struct shm_stepper * stepper, int32_t row);
+
+/* Takes the text that a row holds back, as at its end: a string to free, or NULL on a fault. */
+SHM_API char * shm_row_flush(struct shm_stepper * stepper, int32_t row);
 
 /* Drops the row's cells but keeps its tokens, which then wait to be fed again. The number that wait, or SHM_FAULT. */
 SHM_API int32_t shm_row_rewind(struct shm_stepper * stepper, int32_t row);

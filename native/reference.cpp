@@ -9,9 +9,10 @@ struct shm_reference {
     common_sampler_ptr impl;
 };
 
-shm_reference * shm_reference_new(const llama_model * model, int32_t n_ctx, const char * json, size_t n_json) {
+shm_reference * shm_reference_new(const llama_model * model, const shm_tokens * ends, int32_t n_ctx, const char * json,
+                                  size_t n_json) {
     return shm::guarded<shm_reference *>(nullptr, [&] {
-        common_params_sampling params = shm::read_sampling_params(model, n_ctx, std::string(json, n_json));
+        common_params_sampling params = shm::read_sampling_params(model, *ends, n_ctx, std::string(json, n_json));
         return new shm_reference{common_sampler_ptr(common_sampler_init(model, params))};
     });
 }

@@ -8,9 +8,6 @@ namespace shm {
 
 namespace {
 
-// What a grammar may take for a token, in time of the CPU.
-constexpr int64_t max_draw_us = 1000000;
-
 int64_t thread_time_us() {
 #ifdef CLOCK_THREAD_CPUTIME_ID
     timespec now{};
@@ -65,6 +62,7 @@ row::row(const shm_row_params & params, std::vector<llama_token> prompt, std::un
       min_tokens(params.min_tokens),
       n_ctx(params.n_ctx),
       shifts(params.shifts != 0),
+      grammar_us(params.grammar_us),
       n_logprobs(params.n_logprobs),
       n_prompt_logprobs(params.n_prompt_logprobs),
       n_prompt(static_cast<int32_t>(prompt.size())),
@@ -91,12 +89,15 @@ llama_token row::choose(float * logits, std::vector<llama_token_data> & scratch)
         token = sampler->sample(logits, scratch);
     }
     if (token == LLAMA_TOKEN_NULL) {
-        throw std::runtime_error("the grammar allows no token here");
+        if (sampler->grammar_may_end()) {
+            return token;
+        }
+        throw grammar_error("the grammar allows no token here that the other settings do not forbid");
     }
     sampler->accept(token);
-    if (sampler->has_grammar() && thread_time_us() - began > max_draw_us) {
-        throw std::runtime_error(
-            "the grammar is too ambiguous: a token took more than a second, and all others waited");
+    if (sampler->has_grammar() && grammar_us > 0 && thread_time_us() - began > grammar_us) {
+        throw grammar_error("the grammar is too ambiguous: a token took more than " +
+                            std::to_string(static_cast<double>(grammar_us) / 1e6) + " s, and all others waited");
     }
     return token;
 }

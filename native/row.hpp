@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,11 @@
 #include "text.hpp"
 
 namespace shm {
+
+// A grammar that a row cannot go on with.
+struct grammar_error : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
 
 struct row {
     row(const shm_row_params & params, std::vector<llama_token> prompt, std::unique_ptr<shm_sampler> chooser,
@@ -31,7 +37,8 @@ struct row {
     // Forbids these end tokens, and its own stop tokens, until min_tokens were generated.
     void bar(const std::vector<llama_token> & ends);
 
-    // Chooses and accepts a token. Leaves the logits as they were. Thread: any, one at a time.
+    // Chooses and accepts a token; LLAMA_TOKEN_NULL: the grammar is at its end, and no end token can be chosen. Leaves
+    // the logits as they were. Throws grammar_error. Thread: any, one at a time.
     llama_token choose(float * logits, std::vector<llama_token_data> & scratch);
 
     // Appends the token, adds its text to `out`, and says whether the row ends with it: sets the event's finish and
@@ -43,6 +50,7 @@ struct row {
     int32_t                      min_tokens;
     int32_t                      n_ctx;
     bool                         shifts;
+    int64_t                      grammar_us;
     int32_t                      n_logprobs;
     int32_t                      n_prompt_logprobs;
     int32_t                      n_prompt;  // less what was discarded since: may be negative

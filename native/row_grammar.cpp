@@ -109,6 +109,11 @@ row_grammar::row_grammar(const llama_vocab * vocab, const std::string & text, co
     }
 }
 
+bool row_grammar::may_end() const {
+    const auto & stacks = llama_grammar_get_stacks(impl_.get());
+    return !trigger_ && std::any_of(stacks.begin(), stacks.end(), [](const auto & stack) { return stack.empty(); });
+}
+
 void row_grammar::apply(llama_token_data_array & candidates) const {
     if (!trigger_) {
         llama_grammar_apply_impl(*impl_, &candidates);

@@ -48,6 +48,9 @@ class row_grammar {
     // Throws std::invalid_argument for a grammar that does not parse, or is too large or too ambiguous.
     row_grammar(const llama_vocab * vocab, const std::string & text, const common_params_sampling & params);
 
+    // Whether what was accepted is a whole text of the grammar.
+    bool may_end() const;
+
     void apply(llama_token_data_array & candidates) const;
     void accept(llama_token token);
 

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "bound.hpp"
 #include "guard.hpp"
 #include "prefill.hpp"
 #include "reasoning-budget.h"
@@ -18,80 +19,6 @@ namespace {
 
 // Candidates from which on our own top-p is the faster one.
 constexpr size_t many = 1024;
-
-bool penalises(const common_params_sampling & params) {
-    return params.penalty_last_n > 0 &&
-           (params.penalty_repeat != 1.0f || params.penalty_freq != 0.0f || params.penalty_present != 0.0f);
-}
-
-bool repeats_cost(const common_params_sampling & params) {
-    return params.dry_multiplier != 0.0f && params.dry_base >= 1.0f && params.dry_penalty_last_n > 0;
-}
-
-// Of how many of the highest logits the chain's choice is one, whatever the others are; 0 when it depends on them all.
-// The steps before the first that bounds must keep the order of logits, apart from the tokens they touch one by one.
-int32_t bound_of(const common_params_sampling & params) {
-    if (params.mirostat != 0) {
-        return 0;
-    }
-    for (const auto type : params.samplers) {
-        switch (type) {
-            case COMMON_SAMPLER_TYPE_PENALTIES:
-            case COMMON_SAMPLER_TYPE_DRY: break;
-            case COMMON_SAMPLER_TYPE_TOP_K:
-                if (params.top_k > 0) {
-                    return params.top_k;
-                }
-                break;
-            case COMMON_SAMPLER_TYPE_TOP_N_SIGMA:
-                if (params.top_n_sigma > 0.0f) {
-                    return 0;
-                }
-                break;
-            case COMMON_SAMPLER_TYPE_TYPICAL_P:
-                if (params.typ_p < 1.0f) {
-                    return 0;
-                }
-                break;
-            case COMMON_SAMPLER_TYPE_XTC:
-                if (params.xtc_probability > 0.0f) {
-                    return 0;
-                }
-                break;
-            case COMMON_SAMPLER_TYPE_TOP_P:
-                if (params.top_p < 1.0f) {
-                    return 0;
-                }
-                break;
-            case COMMON_SAMPLER_TYPE_MIN_P:
-                if (params.min_p > 0.0f) {
-                    return 0;
-                }
-                break;
-            case COMMON_SAMPLER_TYPE_TEMPERATURE:
-                if (params.dynatemp_range > 0.0f) {
-                    return 0;
-                }
-                if (params.temp <= 0.0f) {
-                    return 1;  // only the highest is left
-                }
-                break;
-            default: return 0;
-        }
-    }
-    return 0;
-}
-
-// Greedy from the first step to the last: what comes before the temperature can only drop tokens below the highest.
-bool takes_highest(const common_params_sampling & params) {
-    const auto has = [&](common_sampler_type type) {
-        return std::find(params.samplers.begin(), params.samplers.end(), type) != params.samplers.end();
-    };
-    return params.mirostat == 0 && params.temp <= 0.0f && params.dynatemp_range <= 0.0f &&
-           has(COMMON_SAMPLER_TYPE_TEMPERATURE) && !has(COMMON_SAMPLER_TYPE_ADAPTIVE_P) &&
-           !has(COMMON_SAMPLER_TYPE_INFILL) && (params.typ_p >= 1.0f || !has(COMMON_SAMPLER_TYPE_TYPICAL_P)) &&
-           (params.xtc_probability <= 0.0f || !has(COMMON_SAMPLER_TYPE_XTC));
-}
 
 // A step of a chain, null if there is none of that name.
 const llama_sampler * step_named(llama_sampler * chain, const char * name) {
@@ -128,9 +55,8 @@ shm_sampler::shm_sampler(const llama_model * model, common_params_sampling param
     make_budget(vocab);
 
     top_p_               = params_.top_p < 1.0f ? step_named(common_sampler_get(chain_.get()), "top-p") : nullptr;
-    bound_               = takes_highest(params_) ? 1 : bound_of(params_);
-    window_              = static_cast<size_t>(std::max(penalises(params_) ? params_.penalty_last_n : 0,
-                                                        repeats_cost(params_) ? params_.dry_penalty_last_n : 0));
+    bound_               = shm::bound_of(params_);
+    window_              = shm::window_of(params_);
     int32_t n_suppressed = 0;
     for (const auto & bias : params_.logit_bias) {
         touched_[bias.token]++;
@@ -258,7 +184,12 @@ llama_token shm_sampler::sample(const float * logits, std::vector<llama_token_da
     }
     grammar_->apply(candidates);
     const auto possible = [](const llama_token_data & data) { return data.logit > -INFINITY; };
-    return std::any_of(scratch.begin(), scratch.end(), possible) ? choose(candidates) : LLAMA_TOKEN_NULL;
+    if (!std::any_of(scratch.begin(), scratch.end(), possible)) {
+        return LLAMA_TOKEN_NULL;
+    }
+    // the chain bans tokens too: when it has banned all that the grammar allows, it chooses any
+    const llama_token allowed = choose(candidates);
+    return grammar_allows(allowed) ? allowed : LLAMA_TOKEN_NULL;
 }
 
 void shm_sampler::remember(llama_token token) {
@@ -312,9 +243,10 @@ void shm_sampler::prime(const llama_token * tokens, size_t n) {
     }
 }
 
-shm_sampler * shm_sampler_new(const llama_model * model, int32_t n_ctx, const char * json, size_t n_json) {
+shm_sampler * shm_sampler_new(const llama_model * model, const shm_tokens * ends, int32_t n_ctx, const char * json,
+                              size_t n_json) {
     return shm::guarded<shm_sampler *>(nullptr, [&] {
-        return new shm_sampler(model, shm::read_sampling_params(model, n_ctx, std::string(json, n_json)));
+        return new shm_sampler(model, shm::read_sampling_params(model, *ends, n_ctx, std::string(json, n_json)));
     });
 }
 

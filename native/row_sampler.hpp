@@ -32,6 +32,8 @@ struct shm_sampler {
 
     bool has_grammar() const { return grammar_ != nullptr; }
 
+    bool grammar_may_end() const { return grammar_ != nullptr && grammar_->may_end(); }
+
     bool is_preserved(llama_token token) const { return preserved_.count(token) > 0; }
 
   private:

@@ -105,7 +105,8 @@ void read_lists(const common_json & in, common_params_sampling & params) {
 }
 
 // One entry for each token: llama.cpp adds up several for a token only while the candidates are in vocabulary order.
-void read_biases(const common_json & in, const llama_vocab * vocab, common_params_sampling & params) {
+void read_biases(const common_json & in, const llama_vocab * vocab, const shm_tokens & ends,
+                 common_params_sampling & params) {
     const int32_t                n_vocab = llama_vocab_n_tokens(vocab);
     std::map<llama_token, float> biases;
     if (in.contains("logit_bias")) {
@@ -124,10 +125,8 @@ void read_biases(const common_json & in, const llama_vocab * vocab, common_param
     for (int32_t i = 0; i < n_suppressed; i++) {
         biases.erase(suppressed[i]);  // common_sampler bans these itself
     }
-    for (llama_token token = 0; params.ignore_eos && token < n_vocab; token++) {
-        if (llama_vocab_is_eog(vocab, token)) {
-            biases[token] = -INFINITY;
-        }
+    for (int32_t i = 0; params.ignore_eos && i < ends.size; i++) {
+        biases[ends.data[i]] = -INFINITY;
     }
     for (const auto & [token, bias] : biases) {
         params.logit_bias.push_back({token, bias});
@@ -207,7 +206,8 @@ void read_reasoning(const common_json & in, const llama_vocab * vocab, common_pa
 
 namespace shm {
 
-common_params_sampling read_sampling_params(const llama_model * model, int32_t n_ctx, const std::string & json) {
+common_params_sampling read_sampling_params(const llama_model * model, const shm_tokens & ends, int32_t n_ctx,
+                                            const std::string & json) {
     const common_json      in    = common_json::parse(json);
     const llama_vocab *    vocab = llama_model_get_vocab(model);
     common_params_sampling params;
@@ -215,7 +215,7 @@ common_params_sampling read_sampling_params(const llama_model * model, int32_t n
     take_advice(model, params);
     read_numbers(in, params);
     read_lists(in, params);
-    read_biases(in, vocab, params);
+    read_biases(in, vocab, ends, params);
     read_grammar(in, vocab, params);
     read_reasoning(in, vocab, params);
     for (int32_t * window : {&params.penalty_last_n, &params.dry_penalty_last_n}) {

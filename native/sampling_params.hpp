@@ -5,11 +5,13 @@
 #include <string>
 
 #include "common.h"
+#include "engine.h"
 
 namespace shm {
 
 // `json` is as for shm_sampler_new. What it leaves out is the model's own advice (general.sampling.* in its metadata),
 // else llama.cpp's default. Throws std::invalid_argument with the field's name, or what the JSON parser throws.
-common_params_sampling read_sampling_params(const llama_model * model, int32_t n_ctx, const std::string & json);
+common_params_sampling read_sampling_params(const llama_model * model, const shm_tokens & ends, int32_t n_ctx,
+                                            const std::string & json);
 
 }  // namespace shm

@@ -153,6 +153,10 @@ SHM_API int32_t shm_token_to_piece(const struct llama_vocab * vocab, llama_token
                                    int32_t lstrip, bool special);
 SHM_API int32_t shm_token_attr(const struct llama_vocab * vocab, llama_token token);
 
+/* Writes up to `cap` of the tokens that end generation, in order; returns how many there are. Takes a pass over the
+ * vocabulary, half a millisecond for a large one. */
+SHM_API int32_t shm_vocab_ends(const struct llama_vocab * vocab, llama_token * tokens, int32_t cap);
+
 /* ---- samplers: one thread at a time for each ---- */
 
 /* 0, or SHM_FAULT with the reason and its line: the grammar does not parse, lacks the root rule, or nests too deep. */

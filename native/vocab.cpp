@@ -38,6 +38,20 @@ int32_t shm_token_to_piece(const struct llama_vocab * vocab, llama_token token, 
     });
 }
 
+int32_t shm_vocab_ends(const struct llama_vocab * vocab, llama_token * tokens, int32_t cap) {
+    int32_t       n_ends   = 0;
+    const int32_t n_tokens = llama_vocab_n_tokens(vocab);
+    for (llama_token token = 0; token < n_tokens; token++) {
+        if (llama_vocab_is_eog(vocab, token)) {
+            if (n_ends < cap) {
+                tokens[n_ends] = token;
+            }
+            n_ends++;
+        }
+    }
+    return n_ends;
+}
+
 int32_t shm_token_attr(const struct llama_vocab * vocab, llama_token token) {
     return shm::guarded(static_cast<int32_t>(SHM_FAULT), [&] {
         check_token(vocab, token);

@@ -7,7 +7,8 @@ ShimmyError
 ├── ConfigError                 a flag or an environment variable that cannot work
 ├── LlamaError                  llama.cpp said no
 │   ├── ModelLoadError          a GGUF that cannot be loaded
-│   │   └── GgufError           its header says so: llama.cpp is not asked
+│   │   ├── GgufError           its header says so: llama.cpp is not asked
+│   │   └── DoesNotFitError     there is not enough memory for it
 │   ├── BackendError            no usable backend or device
 │   ├── DecodeError             a decode that failed
 │   ├── NativeAbortError        a GGML_ASSERT or GGML_ABORT that was caught
@@ -125,6 +126,12 @@ class GgufError(ModelLoadError):
     """A file that is no GGUF, is damaged, or would make llama.cpp abort; `message` says which."""
 
     code = "bad_gguf"
+
+
+class DoesNotFitError(ModelLoadError):
+    """A model that takes more memory than there is; `message` has the sizes and the flags that would help."""
+
+    code = "model_does_not_fit"
 
 
 class BackendError(LlamaError):

@@ -1,13 +1,17 @@
 /* native/engine.h */
+struct shm_tokens {
+    const llama_token *data;
+    int32_t size;
+};
 struct shm_sampler;
-struct shm_sampler *shm_sampler_new(const struct llama_model *, int32_t, const char *, size_t);
+struct shm_sampler *shm_sampler_new(const struct llama_model *, const struct shm_tokens *, int32_t, const char *, size_t);
 void shm_sampler_free(struct shm_sampler *);
 uint32_t shm_sampler_seed(const struct shm_sampler *);
 llama_token shm_sampler_draw(struct shm_sampler *, const float *);
 int shm_sampler_prime(struct shm_sampler *, const llama_token *, int32_t);
 
 struct shm_reference;
-struct shm_reference *shm_reference_new(const struct llama_model *, int32_t, const char *, size_t);
+struct shm_reference *shm_reference_new(const struct llama_model *, const struct shm_tokens *, int32_t, const char *, size_t);
 void shm_reference_free(struct shm_reference *);
 llama_token shm_reference_draw(struct shm_reference *, struct llama_context *, int32_t);
 int shm_reference_prime(struct shm_reference *, const llama_token *, int32_t);
@@ -19,6 +23,7 @@ int shm_reference_prime(struct shm_reference *, const llama_token *, int32_t);
 #define SHM_FINISH_CONTEXT ...
 #define SHM_FINISH_ERROR ...
 #define SHM_FINISH_TOKEN ...
+#define SHM_FINISH_GRAMMAR ...
 #define SHM_STEP_OK ...
 #define SHM_STEP_KV_FULL ...
 #define SHM_STEP_ABORTED ...
@@ -36,6 +41,7 @@ struct shm_row_params {
     int32_t n_prompt_logprobs;
     const llama_token *stop_tokens;
     int32_t n_stop_tokens;
+    int64_t grammar_us;
 };
 struct shm_bite {
     int32_t row;
@@ -75,12 +81,13 @@ struct shm_step_result {
     int64_t decode_us;
     int64_t sample_us;
 };
-struct shm_stepper *shm_stepper_new(struct llama_context *, int32_t, int32_t);
+struct shm_stepper *shm_stepper_new(struct llama_context *, int32_t, int32_t, const struct shm_tokens *);
 void shm_stepper_free(struct shm_stepper *);
 int shm_row_open(struct shm_stepper *, int32_t, const struct shm_row_params *, const llama_token *, int32_t,
                  struct shm_sampler *, const char *, const int32_t *, int32_t);
 int shm_row_close(struct shm_stepper *, int32_t);
 int shm_seq_remove(struct shm_stepper *, llama_seq_id);
+char *shm_row_flush(struct shm_stepper *, int32_t);
 int32_t shm_row_rewind(struct shm_stepper *, int32_t);
 int shm_row_advance(struct shm_stepper *, int32_t, int32_t);
 int shm_row_shift(struct shm_stepper *, int32_t, int32_t, int32_t, bool);

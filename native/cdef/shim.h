@@ -65,6 +65,7 @@ int32_t shm_tokenize(const struct llama_vocab *, const char *, int32_t, llama_to
 int32_t shm_detokenize(const struct llama_vocab *, const llama_token *, int32_t, char *, int32_t, bool, bool);
 int32_t shm_token_to_piece(const struct llama_vocab *, llama_token, char *, int32_t, int32_t, bool);
 int32_t shm_token_attr(const struct llama_vocab *, llama_token);
+int32_t shm_vocab_ends(const struct llama_vocab *, llama_token *, int32_t);
 
 int shm_grammar_check(const struct llama_vocab *, const char *, const char *);
 struct llama_sampler *shm_smpl_grammar(const struct llama_vocab *, const char *, const char *);

@@ -15,11 +15,14 @@ from shimmy.engine.types.frame import (
     Detokenize,
     Embed,
     Embedded,
+    LoraList,
+    Loras,
     Pieces,
     Render,
     Rendering,
     Rerank,
     Reranked,
+    SetLoras,
     SlotAction,
     SlotList,
     SlotResult,
@@ -27,16 +30,18 @@ from shimmy.engine.types.frame import (
     Tokenize,
     Tokens,
 )
+from shimmy.engine.types.lora import check_scales
 from shimmy.engine.types.options import EngineOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Unpack
 
     from shimmy.engine.chat import ChatOptions, Conversation, Reply, RunTool, ToolChoice
     from shimmy.engine.generation import Generation
     from shimmy.engine.types.info import ModelInfo
+    from shimmy.engine.types.lora import LoraInfo
     from shimmy.engine.types.prompt import ChatPrompt, TextPrompt, TokenPrompt, Tool
     from shimmy.engine.types.request import GenerateRequest
     from shimmy.engine.types.slot import SlotDone, SlotInfo, SlotVerb
@@ -229,6 +234,21 @@ class Engine:
         """Return the tokens of `text`; waits for the model."""
         command = Tokenize(next(self._ids), text, add_special, parse_special)
         return (await self._link.ask(command, Tokens)).tokens
+
+    async def loras(self) -> list[LoraInfo]:
+        """Return the LoRA adapters of the model with their default scales; waits for the model."""
+        return (await self._link.ask(Loras(next(self._ids)), LoraList)).loras
+
+    async def set_loras(self, scales: Mapping[int, float]) -> list[LoraInfo]:
+        """Change the default scales for requests that come later, 0 for adapters not named.
+
+        A worker that is started again has those of the options.
+
+        Raises:
+            InvalidRequestError: there is no such adapter, or its scale cannot be.
+        """
+        check_scales(scales)
+        return (await self._link.ask(SetLoras(next(self._ids), dict(scales)), LoraList)).loras
 
     async def slots(self) -> list[SlotInfo]:
         """Return what each slot does, and how much of its last request is still in the cells."""

@@ -24,7 +24,7 @@ from shimmy.llama._ffi import (
 from shimmy.llama.handle import Handle
 from shimmy.llama.load_control import LoadControl, ProgressRelay
 from shimmy.llama.model_params import ModelParams, NativeModelParams
-from shimmy.llama.vocab import Vocab
+from shimmy.llama.vocab import Vocab, end_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,6 +46,13 @@ class Model(Handle):
     def __init__(self, ptr: CData, params: ModelParams) -> None:
         """Take over a native model; use `Model.load`."""
         self.params = params
+        # found once: it takes a pass over the vocabulary
+        self._end_tokens = end_tokens(lib.llama_model_get_vocab(ptr))
+        self._ends_array = ffi.new("llama_token[]", self._end_tokens)
+        self.ends = ffi.new(
+            "struct shm_tokens *", {"data": self._ends_array, "size": len(self._end_tokens)}
+        )
+        """The end tokens as samplers and rows take them; for this package only."""
         super().__init__(ptr, lib.llama_model_free)
 
     @classmethod
@@ -89,6 +96,11 @@ class Model(Handle):
     def vocab(self) -> Vocab:
         """The model's vocabulary; it lives as long as the model."""
         return Vocab(self)
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The tokens that end generation, in order."""
+        return self._end_tokens
 
     @property
     def metadata(self) -> dict[str, str]:

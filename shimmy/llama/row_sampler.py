@@ -24,7 +24,7 @@ class RowSampler(Handle):
             LlamaError: a grammar that does not parse; the message has llama.cpp's own lines.
         """
         mark = log_mark()
-        ptr = lib.shm_sampler_new(model.ptr, n_ctx, fields, len(fields))
+        ptr = lib.shm_sampler_new(model.ptr, model.ends, n_ctx, fields, len(fields))
         if ptr == ffi.NULL:
             raise_fault("making the sampler", mark=mark)
         super().__init__(ptr, lib.shm_sampler_free, model)

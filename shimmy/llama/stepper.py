@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from shimmy.errors import InvalidRequestError
-from shimmy.llama._ffi import check, ffi, lib, log_mark, raise_fault
+from shimmy.llama._ffi import check, ffi, lib, log_mark, raise_fault, take_text
 from shimmy.llama.handle import Handle
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ Logprobs = list[tuple[int, float]]
 """(token, natural log of its probability by the raw logits): a token's own, then the likeliest."""
 
 
+GRAMMAR_SECONDS = 1.0
+"""Of CPU that a grammar may take for a token, while all other rows wait."""
+
+
 class Finish(IntEnum):
     """Why a row ended, or that it goes on."""
 
@@ -41,6 +45,8 @@ class Finish(IntEnum):
     SHIFT = 6
     """It goes on, once `shift_row` has made room in its context."""
     TOKEN = 7
+    GRAMMAR = 8
+    """As ERROR, but its grammar is to blame."""
 
 
 _FINISHES = tuple(Finish)
@@ -69,8 +75,8 @@ class RowScores:
 class RowEvent:
     """A row that sampled a token. `stop` is the index of the stop string that ended it.
 
-    `text` is whole characters without stop strings; for `Finish.ERROR` it is the message. `token`
-    is None when none was sampled.
+    `text` is whole characters without stop strings; for `Finish.ERROR` and `GRAMMAR` it is the
+    message. `token` is None when none was sampled.
     """
 
     row: int
@@ -88,7 +94,7 @@ class Stepper(Handle):
     def __init__(self, context: Context, n_rows: int) -> None:
         """Keep `context` alive as long as the rows; `n_rows` is at most 256."""
         n_outputs = context.params.n_outputs_max or context.n_batch
-        ptr = lib.shm_stepper_new(context.ptr, n_rows, n_outputs)
+        ptr = lib.shm_stepper_new(context.ptr, n_rows, n_outputs, context.model.ends)
         if ptr == ffi.NULL:
             raise_fault("making the rows")
         # Log-probabilities of prompts that are still being fed, by row.
@@ -114,6 +120,7 @@ class Stepper(Handle):
         stop_tokens: Sequence[int] = (),
         logprobs: int | None = None,
         prompt_logprobs: int | None = None,
+        grammar_seconds: float = GRAMMAR_SECONDS,
     ) -> None:
         """Start a row on `tokens`; the sampler becomes the row's, also on error.
 
@@ -122,7 +129,8 @@ class Stepper(Handle):
 
         With `max_tokens` 0 it ends when its prompt is fed. Until `min_tokens` neither an end token,
         nor one of `stop_tokens`, nor a stop string ends it. `logprobs` and `prompt_logprobs` are how
-        many likeliest tokens to tell beside each; a prompt with the latter shares no cells.
+        many likeliest tokens to tell beside each; a prompt with the latter shares no cells. A row whose
+        grammar takes more than `grammar_seconds` of CPU for a token ends with `Finish.GRAMMAR`.
 
         Raises:
             InvalidRequestError: a row that is open, a token or sequence id out of range, a prompt
@@ -143,6 +151,7 @@ class Stepper(Handle):
                 "n_prompt_logprobs": -1 if prompt_logprobs is None else prompt_logprobs,
                 "stop_tokens": ends,
                 "n_stop_tokens": len(stop_tokens),
+                "grammar_us": max(round(grammar_seconds * 1e6), 1),
             },
         )
         words = [stop.encode() for stop in stops]
@@ -174,6 +183,13 @@ class Stepper(Handle):
     def remove_sequence(self, seq_id: int) -> None:
         """Drop the cells of a sequence that no row runs."""
         check(lib.shm_seq_remove(self.ptr, seq_id), "removing a sequence")
+
+    def flush_row(self, row: int) -> str:
+        """Take the text that a row holds back, as at its end: it may have turned into a stop string.
+
+        Bytes of a character that is not whole yet are dropped.
+        """
+        return take_text(lib.shm_row_flush(self.ptr, row), "ending a row")
 
     def rewind_row(self, row: int) -> int:
         """Drop a row's cells and keep its tokens; return how many wait to be fed again."""

@@ -169,8 +169,7 @@ class Vocab:
     @property
     def eog_tokens(self) -> frozenset[int]:
         """All tokens that end generation."""
-        ptr = self.ptr
-        return frozenset(i for i in range(self.n_tokens) if lib.llama_vocab_is_eog(ptr, i))
+        return frozenset(end_tokens(self.ptr))
 
     @property
     def suppress_tokens(self) -> tuple[int, ...]:
@@ -250,3 +249,11 @@ class Vocab:
 
 def _token(token: int) -> int | None:
     return None if token == lib.LLAMA_TOKEN_NULL else int(token)
+
+
+def end_tokens(ptr: CData) -> tuple[int, ...]:
+    """Return the end tokens of a native vocabulary, in order: a pass over all of it."""
+    n = lib.shm_vocab_ends(ptr, ffi.NULL, 0)
+    found = ffi.new("llama_token[]", n)
+    lib.shm_vocab_ends(ptr, found, n)
+    return tuple(ffi.unpack(found, n)) if n else ()

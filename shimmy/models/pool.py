@@ -111,6 +111,24 @@ class Pool:
         """
         return await self.registry.find(self.aliases.target(name))
 
+    async def peek(self, name: str | None) -> Engine:
+        """Return the engine of a model in memory (None: the one that speaks for the pool).
+
+        That is no use of the model: it is not loaded for it, and does not stay for it.
+
+        Raises:
+            ModelNotFoundError: no model has this name.
+            EngineLoadingError: it is not loaded, or not yet.
+        """
+        if name is None:
+            resident = self._current()
+        else:
+            resident = self._residency.find(await self.find(name))
+        if resident is None or resident.closing is not None or resident.engine.state != "ready":
+            which = "the model" if name is None else f"model {name!r}"
+            raise EngineLoadingError(f"{which} is not loaded")
+        return resident.engine
+
     def profile(self, entry: ModelEntry) -> Profile:
         """Return what is settled for a model."""
         return self._profiles.get(entry.name, NO_PROFILE)

@@ -15,8 +15,10 @@ from shimmy.server.dialects import anthropic, infill, native, openai_chat, opena
 from shimmy.server.handler import handle
 from shimmy.server.health import ENDPOINTS, health, index
 from shimmy.server.keys import ACTIVITY, CONFIG, ON_LOOPBACK, POOL
+from shimmy.server.loras import list_loras, set_loras
 from shimmy.server.models import get_model, list_models
 from shimmy.server.openapi import openapi
+from shimmy.server.props import get_props, set_props
 from shimmy.server.response_store import ResponseStore
 from shimmy.server.responses import Responses
 from shimmy.server.seams import Pool
@@ -52,6 +54,10 @@ def make_app(pool: Pool, config: ServerConfig | None = None) -> web.Application:
             web.post(ENDPOINTS["generate"], handle(native)),
             web.get(ENDPOINTS["slots"], list_slots),
             web.post(ENDPOINTS["slots"] + "/{id_slot}", act_on_slot),
+            web.get(ENDPOINTS["props"], get_props),
+            web.post(ENDPOINTS["props"], set_props),
+            web.get(ENDPOINTS["lora_adapters"], list_loras),
+            web.post(ENDPOINTS["lora_adapters"], set_loras),
             *_call_routes(),
             *_document_routes(),
             *_pool_routes(),

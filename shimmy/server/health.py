@@ -33,6 +33,8 @@ ENDPOINTS = {
     "responses": "/v1/responses",
     "input_tokens": "/v1/responses/input_tokens",
     "slots": "/slots",
+    "props": "/props",
+    "lora_adapters": "/lora-adapters",
     "loaded": "/api/models",
     "status": "/api/status",
     "aliases": "/api/aliases",

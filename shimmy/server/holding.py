@@ -9,7 +9,7 @@ from aiohttp import web
 from shimmy.errors import InvalidRequestError
 from shimmy.server.dialects.types import Call
 from shimmy.server.keys import POOL
-from shimmy.server.seams import Lease
+from shimmy.server.seams import Engine, Lease
 
 _WORDS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -26,6 +26,16 @@ def hold(request: web.Request, call: Call) -> AbstractAsyncContextManager[Lease]
         load=switch(request, "autoload", default=True),
         idle_unload=call.idle_unload,
     )
+
+
+async def peek(request: web.Request) -> Engine:
+    """Return the engine of the loaded model that the query's `model` names; none: the current one.
+
+    Raises:
+        ModelNotFoundError: no model has this name.
+        EngineLoadingError: it is not loaded.
+    """
+    return await request.app[POOL].peek(request.query.get("model") or None)
 
 
 def switch(request: web.Request, name: str, *, default: bool) -> bool:

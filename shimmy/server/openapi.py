@@ -14,6 +14,7 @@ from shimmy.server.dialects.anthropic.request import MessagesBody, MessagesPromp
 from shimmy.server.dialects.chat_body import ChatBody
 from shimmy.server.dialects.completion_request import CompletionBody
 from shimmy.server.dialects.embeddings import EmbeddingBody
+from shimmy.server.dialects.generation import LoraScale
 from shimmy.server.dialects.infill import InfillBody
 from shimmy.server.dialects.native import NativeBody
 from shimmy.server.dialects.rerank import RerankBody
@@ -40,13 +41,14 @@ class ErrorBody(msgspec.Struct, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One endpoint; `body` None for those that are only read."""
+    """One endpoint; `body` None for those that are only read, `is_list` for a list of such."""
 
     path: str
     summary: str
     body: type[msgspec.Struct] | None = None
     streams: bool = False
     method: str = "post"
+    is_list: bool = False
 
 
 OPERATIONS = (
@@ -70,6 +72,11 @@ OPERATIONS = (
     Operation(ENDPOINTS["tokenize"], "Turn a text into tokens", TokenizeBody),
     Operation(ENDPOINTS["detokenize"], "Turn tokens into a text", DetokenizeBody),
     Operation(ENDPOINTS["apply_template"], "Show what the model reads of a conversation", ChatBody),
+    Operation(ENDPOINTS["slots"], "Show what each slot does", method="get"),
+    Operation(ENDPOINTS["props"], "Show the properties of the loaded model", method="get"),
+    Operation(ENDPOINTS["props"], "Refused: properties cannot be changed"),
+    Operation(ENDPOINTS["lora_adapters"], "List the LoRA adapters", method="get"),
+    Operation(ENDPOINTS["lora_adapters"], "Change their default scales", LoraScale, is_list=True),
     Operation(ENDPOINTS["models"], "List the models", method="get"),
     Operation(ENDPOINTS["models"] + "/{id}", "Show one model", method="get"),
     Operation(ENDPOINTS["health"], "Tell whether requests are answered now", method="get"),
@@ -144,9 +151,12 @@ def _describe(
             {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
         ]
     if operation.body is not None:
+        schema = schemas[operation.body]
+        if operation.is_list:
+            schema = {"type": "array", "items": schema}
         described["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": schemas[operation.body]}},
+            "content": {"application/json": {"schema": schema}},
         }
     return described
 

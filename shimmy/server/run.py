@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -107,12 +107,8 @@ class Run:
             yield event
 
     async def _read(self, number: int, generation: Generation) -> None:
-        put: Callable[[Event], None] = self._queue.put_nowait
+        put = self._queue.put_nowait
         first = number * self._call.request.n
-        # a choice may have begun before the prompt's scores are there, which come first in the answer
-        held: list[Event] = []
-        if self._call.echo and self._requests[number].prompt_logprobs is not None:
-            put = held.append
         try:
             for echo in self._echoes(number, None):
                 put(echo)
@@ -123,9 +119,8 @@ class Run:
                     if isinstance(event, Finished) and event.last:
                         return
                 elif isinstance(event, PromptScored):
-                    put = self._queue.put_nowait
-                    for each in [*self._echoes(number, event), *held]:
-                        put(each)
+                    for echo in self._echoes(number, event):
+                        put(echo)
                 else:
                     raise broken(event)
             raise broken(None)

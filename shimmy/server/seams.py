@@ -6,13 +6,14 @@ The real ones are `shimmy.models.pool.Pool`, `shimmy.models.registry.Registry` a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from shimmy.engine.generation import Generation
 from shimmy.engine.types.frame import Embedded, Rendering, Reranked
 from shimmy.engine.types.info import ModelInfo
+from shimmy.engine.types.lora import LoraInfo
 from shimmy.engine.types.prompt import ChatPrompt, TextPrompt, TokenPrompt
 from shimmy.engine.types.request import GenerateRequest
 from shimmy.engine.types.slot import SlotDone, SlotInfo, SlotVerb
@@ -88,6 +89,12 @@ class Engine(Protocol):
 
     def generate(self, request: GenerateRequest) -> Generation:
         """Begin a generation, or raise `InvalidRequestError`."""
+
+    async def loras(self) -> list[LoraInfo]:
+        """Return the LoRA adapters with their default scales."""
+
+    async def set_loras(self, scales: Mapping[int, float]) -> list[LoraInfo]:
+        """Change the default scales, 0 for adapters not named."""
 
     async def slots(self) -> list[SlotInfo]:
         """Return what each slot does."""
@@ -177,6 +184,9 @@ class Pool(Protocol):
         Without `wait` or `load` a model that is not ready raises `EngineLoadingError`. `idle_unload`
         is how many seconds the model stays afterwards.
         """
+
+    async def peek(self, name: str | None) -> Engine:
+        """Return the ready engine of a model (None: `current`), or raise why there is none."""
 
     async def find(self, name: str | None) -> ModelEntry:
         """Return the model of that name or alias, or raise `ModelNotFoundError`."""

@@ -1,6 +1,6 @@
 """GET /slots and POST /slots/{id_slot}?action=save|restore|erase, in llama-server's words.
 
-A slot is where a request runs. What its last request left stays in the KV cells until they are
+`model=NAME` in the query means one of several loaded models. A slot is where a request runs. What its last request left stays in the KV cells until they are
 needed: that is what is saved and erased, and what a restored session becomes. Prompts find it from
 every slot.
 """
@@ -14,13 +14,11 @@ import msgspec
 from shimmy.engine.types.slot import SlotDone, SlotInfo, SlotVerb
 from shimmy.errors import EngineLoadingError, InvalidRequestError
 from shimmy.server.errors import FieldError
-from shimmy.server.keys import POOL
+from shimmy.server.holding import peek
 from shimmy.server.reply import json_response
 
 if TYPE_CHECKING:
     from aiohttp import web
-
-    from shimmy.server.seams import Engine
 
 
 class _Body(msgspec.Struct):
@@ -31,8 +29,8 @@ _body = msgspec.json.Decoder(_Body)
 
 
 async def list_slots(request: web.Request) -> web.Response:
-    """Return the slots of the loaded model; `fail_on_no_slot` makes a full server answer 503."""
-    slots = await _engine(request).slots()
+    """Return the slots of a loaded model; `fail_on_no_slot` makes a full server answer 503."""
+    slots = await (await peek(request)).slots()
     if "fail_on_no_slot" in request.query and all(slot.is_processing for slot in slots):
         raise EngineLoadingError("no slot is free")
     return json_response([_slot(slot) for slot in slots])
@@ -47,15 +45,9 @@ async def act_on_slot(request: web.Request) -> web.Response:
             f"action must be save, restore or erase, got {verb!r}", param="action"
         )
     filename = "" if verb == "erase" else _filename(await request.read())
-    done = await _engine(request).slot_action(slot, cast("SlotVerb", verb), filename)
+    engine = await peek(request)
+    done = await engine.slot_action(slot, cast("SlotVerb", verb), filename)
     return json_response(_done(slot, verb, filename, done))
-
-
-def _engine(request: web.Request) -> Engine:
-    engine = request.app[POOL].current
-    if engine is None or engine.state != "ready":
-        raise EngineLoadingError("the model is not loaded")
-    return engine
 
 
 def _number(text: str) -> int:

@@ -58,6 +58,22 @@ def advice(options: EngineOptions, params: ModelParams) -> list[str]:
         return ["a smaller -c/--ctx-size, or a smaller model or quantisation, takes less memory"]
     weights = sum(tensor.bytes for tensor in tensors)
     experts = sum(tensor.bytes for tensor in tensors if placed.is_expert(tensor.name))
+    return flags_that_help(
+        options, params, weights=weights, experts=experts, n_layer=n_layer, n_ctx=n_ctx, kv=kv
+    )
+
+
+def flags_that_help(
+    options: EngineOptions,
+    params: ModelParams,
+    *,
+    weights: int,
+    experts: int,
+    n_layer: int,
+    n_ctx: int,
+    kv: int,
+) -> list[str]:
+    """Return the sizes, in bytes, and the flags that make them smaller."""
     sizes = f"the weights take {_size(weights)}, the KV cache {_size(kv)} for {n_ctx} tokens"
     return [
         f"{sizes}; what would help:",

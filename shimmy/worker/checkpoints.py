@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from shimmy.errors import LlamaError
+from shimmy.worker.lora_set import NO_LORAS, LoraSet, salt
 from shimmy.worker.resident import WORD
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ class Checkpoints:
     def begin(self, *, busy: bool) -> None:
         """Start a step: each state takes one call, whatever the time."""
 
-    def n_saved(self, key: bytes) -> int:
+    def n_saved(self, key: bytes, loras: LoraSet = NO_LORAS) -> int:
         """Return how many first tokens of a prompt could be brought back."""
         found = 0
-        for n_tokens, name in self._names(key):
+        for n_tokens, name in self._names(key, loras):
             if name in self._cache:
                 found = n_tokens
         return found
@@ -59,17 +60,17 @@ class Checkpoints:
 
     def checkpoint(self, job: Job) -> None:
         """Keep the state that a row has reached."""
-        self._keep(job.seq_id, job.key[: job.n_past * WORD])
+        self._keep(job.seq_id, job.key[: job.n_past * WORD], job.loras)
 
     def save(self, resident: Resident) -> None:
         """Keep the state of a sequence that goes."""
         if resident.n_tokens >= MIN_TOKENS:
-            self._keep(resident.seq_id, bytes(resident.tokens))
+            self._keep(resident.seq_id, bytes(resident.tokens), resident.loras)
 
     def load(self, job: Job) -> int:
         """Bring back `job.n_fetch` tokens at once; return how many are in cells then."""
         wanted = job.key[: job.n_fetch * WORD]
-        name = _name(wanted)
+        name = _name(wanted, job.loras)
         data = self._cache.get(name)
         if data is None:
             job.n_fetch = job.n_past
@@ -83,13 +84,13 @@ class Checkpoints:
         self._cache.touch([name])
         return job.n_fetch
 
-    def forget(self, tokens: bytes) -> None:
+    def forget(self, resident: Resident) -> None:
         """Drop the states of a sequence and of what it begins with."""
-        for _, name in list(self._names(tokens)):
+        for _, name in list(self._names(bytes(resident.tokens), resident.loras)):
             self._cache.drop(name)
 
-    def _keep(self, seq_id: int, tokens: bytes) -> None:
-        name = _name(tokens)
+    def _keep(self, seq_id: int, tokens: bytes, loras: LoraSet) -> None:
+        name = _name(tokens, loras)
         if name in self._cache:
             self._cache.touch([name])
             return
@@ -99,9 +100,9 @@ class Checkpoints:
         if len(self._lengths) > 2 * len(self._cache) + 1:
             self._lengths = {n: size for n, size in self._lengths.items() if n in self._cache}
 
-    def _names(self, tokens: bytes) -> Iterator[tuple[int, bytes]]:
+    def _names(self, tokens: bytes, loras: LoraSet) -> Iterator[tuple[int, bytes]]:
         """Yield length and name of each beginning that is as long as some kept state."""
-        digest = blake2b(digest_size=16)
+        digest = blake2b(salt(loras), digest_size=16)
         done = 0
         for n_tokens in sorted(set(self._lengths.values())):
             end = n_tokens * WORD
@@ -112,5 +113,5 @@ class Checkpoints:
             yield n_tokens, digest.digest()
 
 
-def _name(tokens: bytes) -> bytes:
-    return blake2b(tokens, digest_size=16).digest()
+def _name(tokens: bytes, loras: LoraSet) -> bytes:
+    return blake2b(salt(loras) + tokens, digest_size=16).digest()

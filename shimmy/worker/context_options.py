@@ -119,6 +119,12 @@ def cache_bytes(options: EngineOptions) -> int:
     return min(MAX_CACHE_RAM * _MIB, psutil.virtual_memory().available // 4)
 
 
+def default_n_ctx(model: Model, options: EngineOptions) -> int:
+    """Return the cells of a context that nobody gave a size: the training context for each slot, bounded."""
+    n_parallel = options.n_parallel or DEFAULT_N_PARALLEL
+    return min(model.n_ctx_train * n_parallel, DEFAULT_N_CTX)
+
+
 def n_threads(options: EngineOptions) -> int:
     """One thread for each physical core; on a small machine for each core it may run on."""
     if options.n_threads is not None:
@@ -134,7 +140,7 @@ def _params(model: Model, options: EngineOptions) -> ContextParams:
     n_parallel = options.n_parallel or DEFAULT_N_PARALLEL
     threads = n_threads(options)
     return ContextParams(
-        n_ctx=options.n_ctx or min(model.n_ctx_train * n_parallel, DEFAULT_N_CTX),
+        n_ctx=options.n_ctx or default_n_ctx(model, options),
         n_batch=max(options.n_batch, n_parallel),
         n_ubatch=options.n_ubatch,
         n_seq_max=n_parallel,

@@ -15,6 +15,7 @@ from shimmy.engine.types.event import Failed
 from shimmy.engine.types.frame import CallFailed, Embedded, Reranked
 from shimmy.errors import LlamaError, ShimmyError
 from shimmy.llama.batch import Batch
+from shimmy.worker.lora_set import NO_LORAS, LoraSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,11 +35,15 @@ BITE = 64
 
 @dataclass(slots=True)
 class EmbedCall:
-    """A call's inputs as tokens, and what has come of them; `ranks`: scores instead of vectors."""
+    """A call's inputs as tokens, and what has come of them; `ranks`: scores instead of vectors.
+
+    They are computed with the adapters of `loras`.
+    """
 
     id: int
     inputs: list[list[int]]
     ranks: bool = False
+    loras: LoraSet = NO_LORAS
     results: list[NDArray[np.float32]] = field(default_factory=list)
 
     def answer(self) -> Embedded | Reranked:
@@ -73,10 +78,17 @@ class Embedder:
     """
 
     def __init__(
-        self, make: Callable[[], Context], emit: Callable[[Report], None], *, splits: bool
+        self,
+        make: Callable[[], Context],
+        emit: Callable[[Report], None],
+        *,
+        splits: bool,
+        use: Callable[[Context, LoraSet], None],
     ) -> None:
-        """`make` makes the context; with `splits` an input may be fed bit by bit."""
+        """`make` makes the context, `use` sets its adapters; with `splits` inputs may be fed in bits."""
         self._make = make
+        self._use = use
+        self._loras = NO_LORAS
         self._emit = emit
         self._splits = splits
         self._context: Context | None = None
@@ -125,9 +137,13 @@ class Embedder:
         if self._context is not None:
             self._context.close()
             self._context = None
+            self._loras = NO_LORAS
 
     def _run(self, context: Context, *, beside: bool) -> None:
         pieces = self._take(context, beside=beside)
+        if pieces[0].call.loras != self._loras:
+            self._use(context, pieces[0].call.loras)
+            self._loras = pieces[0].call.loras
         batch = Batch(context.n_batch)
         for seq_id, piece in enumerate(pieces):
             tokens = piece.call.inputs[piece.index][piece.start : piece.stop]
@@ -150,6 +166,8 @@ class Embedder:
         budget = min(most, BITE) if beside else most
         pieces: list[_Piece] = []
         for call in self._calls:
+            if call.loras != self._calls[0].loras:
+                return pieces
             for index in range(len(call.results), len(call.inputs)):
                 start = self._n_past if not pieces else 0
                 n_left = len(call.inputs[index]) - start

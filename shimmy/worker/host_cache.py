@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shimmy.worker.lora_set import NO_LORAS, LoraSet, salt
 from shimmy.worker.resident import WORD
 
 if TYPE_CHECKING:
@@ -85,9 +86,12 @@ class HostCache:
             self._n_bytes -= entry.data.nbytes
 
 
-def names(tokens: bytes | bytearray, n_block: int) -> Iterator[bytes]:
-    """Yield what each whole block of a sequence is called: a digest of all tokens up to its end."""
-    digest = blake2b(digest_size=16)
+def names(tokens: bytes | bytearray, n_block: int, loras: LoraSet = NO_LORAS) -> Iterator[bytes]:
+    """Yield what each whole block of a sequence is called.
+
+    That is a digest of all tokens up to its end, and of the adapters they were computed with.
+    """
+    digest = blake2b(salt(loras), digest_size=16)
     view = memoryview(tokens)
     size = n_block * WORD
     for start in range(0, len(view) - size + 1, size):

@@ -9,15 +9,20 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from shimmy.engine.types.event import Accepted, Event, Failed
 from shimmy.engine.types.frame import (
     CallFailed,
     Detokenize,
     Embed,
+    LoraList,
+    Loras,
     Pieces,
     Render,
     Rendering,
     Rerank,
+    SetLoras,
     Step,
     Submit,
     Tokenize,
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from shimmy.engine.types.frame import Answer, Report
     from shimmy.engine.types.info import ModelInfo
     from shimmy.engine.types.request import GenerateRequest
+    from shimmy.worker.adapters import Adapters
     from shimmy.worker.embedder import Embedder
     from shimmy.worker.inputs import InputReader
     from shimmy.worker.loop import Loop
@@ -45,7 +51,7 @@ PREPARE_SECONDS = 30.0
 
 _THREADS = 2
 
-Question = Tokenize | Detokenize | Render | Embed | Rerank
+Question = Tokenize | Detokenize | Render | Embed | Rerank | Loras | SetLoras
 """Calls about the model, not about what runs."""
 
 
@@ -56,6 +62,7 @@ class Serving:
     info: ModelInfo
     preparer: Preparer
     inputs: InputReader
+    adapters: Adapters
     embedder: Embedder
     loop: Loop
     limit: int
@@ -92,6 +99,8 @@ class Intake:
         """Prepare a command and hand it on, on a thread of the pool."""
         with self._lock:
             self._preparing.add(command.id)
+            if isinstance(command, Submit) and self._serving is not None:
+                command = _with_defaults(command, self._serving.adapters)
         self._pool.submit(lambda: self._handle(command), lambda: self._give_up(command))
 
     def cancel(self, command_id: int) -> None:
@@ -113,6 +122,10 @@ class Intake:
                     self._submit(serving, request_id, request)
                 case Embed() | Rerank():
                     self._embed(serving, command)
+                case Loras() | SetLoras():
+                    if isinstance(command, SetLoras):
+                        serving.adapters.set_defaults(command.scales)
+                    self._answer(LoraList(command.id, serving.adapters.infos()))
                 case _:
                     self._answer(answer(serving.preparer, command))
         except Exception as error:  # noqa: BLE001  each gets every failure of its own
@@ -185,11 +198,12 @@ class Intake:
 
     def _embed(self, serving: Serving, command: Embed | Rerank) -> None:
         """Tokenise a call's inputs and hand them to the engine's thread."""
+        loras = serving.adapters.defaults
         if isinstance(command, Embed):
-            call = EmbedCall(command.id, serving.inputs.embed(command.inputs))
+            call = EmbedCall(command.id, serving.inputs.embed(command.inputs), loras=loras)
         else:
             inputs = serving.inputs.rank(command.query, command.documents)
-            call = EmbedCall(command.id, inputs, ranks=True)
+            call = EmbedCall(command.id, inputs, ranks=True, loras=loras)
         with self._lock:
             if command.id in self._preparing:
                 self._preparing.remove(command.id)
@@ -211,6 +225,14 @@ def answer(preparer: Preparer, command: Question) -> Answer:
             return Rendering(call_id, *preparer.render(prompt))
         case _:
             raise TypeError(f"{type(command).__name__} is not a question")
+
+
+def _with_defaults(command: Submit, adapters: Adapters) -> Submit:
+    """Settle the default adapters of a request as it comes: they may change before it is prepared."""
+    if not len(adapters) or command.request.lora is not None:
+        return command
+    request = msgspec.structs.replace(command.request, lora=dict(adapters.defaults))
+    return Submit(command.id, request)
 
 
 def _check_room(serving: Serving, n: int) -> None:

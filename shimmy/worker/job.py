@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from shimmy.worker.lora_set import NO_LORAS, LoraSet
 from shimmy.worker.resident import prefix_key
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class Job:
 
     `n_fetch` of its first tokens are to come from host memory before it is fed, 0: none. Its intake
     stops once at `n_mark` tokens for a checkpoint, 0: nowhere. `n_discarded` tokens were forgotten
-    by context shifts.
+    by context shifts. It runs only beside jobs with the same `loras`.
     """
 
     id: int
@@ -35,6 +36,7 @@ class Job:
     paused: bool = False
     fresh: bool = False
     scored: bool = False
+    loras: LoraSet = NO_LORAS
     key: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,7 +93,12 @@ class Rewind:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One step: what to do first, in this order, and (slot, tokens to feed) of each row in it."""
+    """One step: what to do first, in this order, and (slot, tokens to feed) of each row in it.
+
+    All of these rows use the adapters of `loras`. `busy`: rows generate, in this step or another.
+    """
 
     actions: list[Admit | Evict] = field(default_factory=list)
     bites: list[tuple[int, int]] = field(default_factory=list)
+    loras: LoraSet = NO_LORAS
+    busy: bool = False

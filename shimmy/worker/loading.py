@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import msgspec
-
 from shimmy.engine.types.info import ModelInfo
 from shimmy.engine.types.options import EngineOptions
 from shimmy.llama import backend, log
@@ -17,23 +15,16 @@ from shimmy.llama.batch import Batch
 from shimmy.llama.chat import ChatTemplate
 from shimmy.llama.context import Context
 from shimmy.llama.load_control import LoadControl
-from shimmy.llama.lora import Lora
 from shimmy.llama.model import Model
-from shimmy.llama.model_params import (
-    LoadMode,
-    ModelParams,
-    SplitMode,
-    TensorBuftOverride,
-    cpu_moe,
-    n_cpu_moe,
-)
 from shimmy.worker import placed
+from shimmy.worker.adapters import Adapters
 from shimmy.worker.advice import with_advice
-from shimmy.worker.choice import choice
 from shimmy.worker.context_options import Layout, layout, make_context, n_threads
 from shimmy.worker.embedding import embedding_params, kind_of
 from shimmy.worker.infill import has_fim
-from shimmy.worker.placement import Placement, choose, flash_attn
+from shimmy.worker.model_options import model_params
+from shimmy.worker.placement import Placement, choose, possible
+from shimmy.worker.planning import fitted
 from shimmy.worker.template import template_source
 
 if TYPE_CHECKING:
@@ -80,6 +71,7 @@ class Loaded:
 
     model: Model
     context: Context
+    adapters: Adapters
     template: ChatTemplate
     info: ModelInfo
     layout: Layout
@@ -93,9 +85,7 @@ class Loaded:
 
     def embedding_context(self) -> Context:
         """Make a context that embeds, which the caller closes."""
-        context = Context(self.model, self.embedding_params)
-        context.set_loras(self.context.loras)
-        return context
+        return Context(self.model, self.embedding_params)
 
     def __enter__(self) -> Self:
         """Return self."""
@@ -117,13 +107,18 @@ def load(options: EngineOptions, ticket: LoadTicket, progress: Callable[[float],
     Raises:
         ModelLoadError: llama.cpp refused the file; its own last lines are in the message.
         LoadCancelledError: the ticket was cancelled.
+        DoesNotFitError: there is no room for it; says what it takes, and which flags would help.
         ConfigError: an option cannot be; it names the flag.
     """
     started = time.monotonic()
     backend.init(retry=options.retry_backends)
     chosen = choose(options)
-    options, notes = _possible(options, chosen)
-    params = _model_params(options, chosen)
+    options, notes = possible(options, chosen)
+    options, changes = fitted(options, chosen, lambda: ticket.cancelled)
+    notes += changes
+    for note in notes:
+        log.write(log.LogLevel.WARN, note)
+    params = model_params(options, chosen)
     with with_advice(options, params):
         model = Model.load(options.model_path, params, progress=progress, control=ticket.control())
         try:
@@ -131,15 +126,6 @@ def load(options: EngineOptions, ticket: LoadTicket, progress: Callable[[float],
         except BaseException:
             model.close()
             raise
-
-
-def _possible(options: EngineOptions, chosen: Placement) -> tuple[EngineOptions, list[str]]:
-    """Return the options as these devices can have them, and what is not as it was asked for."""
-    attention, reason = flash_attn(options, chosen.devices)
-    notes = [note for note in (chosen.note, reason) if note is not None]
-    for note in notes:
-        log.write(log.LogLevel.WARN, note)
-    return msgspec.structs.replace(options, flash_attn=attention), notes
 
 
 def _with_context(
@@ -150,12 +136,12 @@ def _with_context(
     embeds = embedding_params(model, options, n_threads=n_threads(options))
     context = make_context(model, options) if kind == "generative" else Context(model, embeds)
     token_bytes = _warm_up(model, context)
-    if options.lora:
-        context.set_loras({Lora(model, path): scale for path, scale in options.lora})
+    adapters = Adapters.load(model, options.lora)
     rows = layout(model, context, options)
     where = placed.placements(model, context)
     for one in where:
         log.write(log.LogLevel.INFO, placed.line(one))
+    about = template.info()
     n_ctx_row = rows.n_ctx_row if kind == "generative" else embeds.n_ctx or 0
     info = ModelInfo(
         path=os.fspath(options.model_path),
@@ -166,7 +152,6 @@ def _with_context(
         n_vocab=model.vocab.n_tokens,
         n_ctx_train=model.n_ctx_train,
         n_ctx=context.n_ctx,
-        n_ctx_slot=rows.n_ctx_row,
         n_batch=context.n_batch,
         n_parallel=context.n_seq_max,
         n_threads=n_threads(options),
@@ -175,7 +160,12 @@ def _with_context(
         gpu_backend=chosen.backend,
         placement=where,
         notes=notes,
-        has_chat_template=template.info().explicit,
+        has_chat_template=about.explicit,
+        chat_template=about.source,
+        chat_template_caps=about.caps,
+        bos_token=_piece(model, model.vocab.bos),
+        eos_token=_piece(model, model.vocab.eos),
+        llama_cpp=backend.version(),
         load_ms=1e3 * (time.monotonic() - started),
         kind=kind,
         n_ctx_row=n_ctx_row,
@@ -186,12 +176,19 @@ def _with_context(
     return Loaded(
         model=model,
         context=context,
+        adapters=adapters,
         template=template,
         info=info,
         layout=rows,
         token_bytes=token_bytes,
         embedding_params=embeds,
     )
+
+
+def _piece(model: Model, token: int | None) -> str:
+    if token is None:
+        return ""
+    return model.vocab.token_to_piece(token, special=True).decode(errors="replace")
 
 
 def _warm_up(model: Model, context: Context) -> int:
@@ -207,24 +204,3 @@ def _warm_up(model: Model, context: Context) -> int:
     token_bytes = context.state.size(0)
     context.memory.clear()
     return token_bytes
-
-
-def _model_params(options: EngineOptions, chosen: Placement) -> ModelParams:
-    overrides = [
-        TensorBuftOverride(pattern=pattern, buffer_type=buft)
-        for pattern, buft in options.override_tensor
-    ]
-    if options.cpu_moe:
-        overrides += cpu_moe()
-    if options.n_cpu_moe is not None:
-        overrides += n_cpu_moe(options.n_cpu_moe)
-    return ModelParams(
-        devices=chosen.devices,
-        tensor_buft_overrides=tuple(overrides),
-        n_gpu_layers=options.n_gpu_layers if chosen.devices else 0,
-        split_mode=choice(SplitMode, options.split_mode, "--split-mode"),
-        load_mode=choice(LoadMode, options.load_mode, "--load-mode"),
-        main_gpu=options.main_gpu,
-        tensor_split=options.tensor_split or None,
-        check_tensors=options.check_tensors,
-    )

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from shimmy.engine.types.event import Event, Failed
 from shimmy.engine.types.frame import Report, Step
-from shimmy.errors import DeadlineError, EngineClosedError, ShimmyError
+from shimmy.errors import DeadlineError, EngineClosedError, InvalidRequestError, ShimmyError
 from shimmy.llama.stepper import Finish, RowEvent, StepCode
 from shimmy.worker.job import Admit, Evict, Rewind
+from shimmy.worker.lora_set import NO_LORAS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,6 +90,8 @@ class Loop:
         self._by_slot: dict[int, Task] = {}
         self._out: list[tuple[int, Event]] = []
         self._stopping = False
+        # What the runner's context computes with.
+        self._loras = NO_LORAS
         # each is written by one thread at a time: whoever adds, and the engine's
         self._n_added = 0
         self._n_ended = 0
@@ -162,13 +165,16 @@ class Loop:
         self._expire()
         plan = self._scheduler.plan()
         if self._paging is not None and (plan.actions or self._scheduler.fetching):
-            self._paging.begin(busy=any(n_tokens == 1 for _, n_tokens in plan.bites))
+            self._paging.begin(busy=plan.busy)
         self._act(plan.actions)
         if self._paging is not None:
             self._page(self._paging)
         bites = [bite for bite in plan.bites if bite[0] in self._by_slot]
         if not bites:
             return
+        if plan.loras != self._loras:
+            self._runner.use(plan.loras)
+            self._loras = plan.loras
         began = time.monotonic()
         code, events = self._runner.step(bites)
         now = time.monotonic()
@@ -240,6 +246,10 @@ class Loop:
         task = self._by_slot.get(event.row)
         if task is None:
             return  # its request failed with another choice in this very step
+        if event.finish is Finish.GRAMMAR:
+            error = InvalidRequestError(event.text, param=task.grammar_field)
+            self._fail(task, Failed.of(error))
+            return
         if event.finish is Finish.ERROR:
             self._fail(task, Failed(code=ShimmyError.code, message=event.text))
             return
@@ -266,7 +276,8 @@ class Loop:
         job = task.job
         if job.slot is not None:
             n_generated = job.n_tokens + job.n_discarded - task.n_prompt
-            self._deliver(RowEvent(job.slot, None, n_generated, why, None, ""), time.monotonic())
+            text = self._runner.flush(job.slot)
+            self._deliver(RowEvent(job.slot, None, n_generated, why, None, text), time.monotonic())
 
     def _shift(self, task: Task, slot: int) -> None:
         """Make room in a full context: the older half of what follows `n_keep` goes."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from shimmy.errors import LlamaError
 from shimmy.worker.host_cache import HostCache, names
+from shimmy.worker.lora_set import NO_LORAS, LoraSet
 
 if TYPE_CHECKING:
     from shimmy.worker.cells import Cells
@@ -51,10 +52,10 @@ class Pager:
         """Start the time of a step, which is short while rows generate."""
         self._until = time.monotonic() + (SECONDS if busy else ALONE_SECONDS)
 
-    def n_saved(self, key: bytes) -> int:
+    def n_saved(self, key: bytes, loras: LoraSet = NO_LORAS) -> int:
         """Return how many first tokens of a prompt could be brought back."""
         found = 0
-        for name in names(key, self._n_block):
+        for name in names(key, self._n_block, loras):
             if name not in self._cache:
                 break
             found += 1
@@ -62,7 +63,7 @@ class Pager:
 
     def save(self, resident: Resident) -> None:
         """Keep what is not kept yet of a sequence that goes; what time does not suffice for is lost."""
-        listed = list(names(resident.tokens, self._n_block))
+        listed = list(names(resident.tokens, self._n_block, resident.loras))
         for i, name in enumerate(listed):
             if name in self._cache:
                 continue
@@ -79,7 +80,7 @@ class Pager:
 
         Less than `job.n_fetch`, and time left, when a block is gone, damaged, or finds no cells.
         """
-        listed = list(names(job.key, self._n_block))
+        listed = list(names(job.key, self._n_block, job.loras))
         n_past = job.n_past
         while n_past < job.n_fetch and time.monotonic() < self._until:
             i = n_past // self._n_block
@@ -103,9 +104,9 @@ class Pager:
     def checkpoint(self, job: Job) -> None:
         """Do nothing: blocks are kept when they go."""
 
-    def forget(self, tokens: bytes) -> None:
+    def forget(self, resident: Resident) -> None:
         """Drop all blocks of a sequence, also those that others begin with."""
-        for name in names(tokens, self._n_block):
+        for name in names(resident.tokens, self._n_block, resident.loras):
             self._cache.drop(name)
 
     def _give_up(self, job: Job, n_past: int) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from shimmy.engine.types.options import GPU_BACKENDS, EngineOptions
 from shimmy.errors import ConfigError
 from shimmy.llama import backend
@@ -118,6 +120,17 @@ def flash_attn(options: EngineOptions, devices: Sequence[str]) -> tuple[str, str
             raise ConfigError(f"--flash-attn on: {text}", param="--flash-attn")
         return "off", text
     return options.flash_attn, None
+
+
+def possible(options: EngineOptions, chosen: Placement) -> tuple[EngineOptions, list[str]]:
+    """Return the options as these devices can have them, and what is not as it was asked for.
+
+    Raises:
+        ConfigError: flash attention was asked for, and fails on them.
+    """
+    attention, reason = flash_attn(options, chosen.devices)
+    notes = [note for note in (chosen.note, reason) if note is not None]
+    return msgspec.structs.replace(options, flash_attn=attention), notes
 
 
 def _named(wanted: Sequence[str], there: Sequence[Device]) -> Placement:

@@ -41,8 +41,11 @@ class Portions:
         known = self._token_seconds
         self._token_seconds = seen if known is None else 0.7 * known + 0.3 * seen
 
-    def share(self, rows: Iterable[Job]) -> list[tuple[int, int]]:
-        """Return (slot, tokens to feed) of each row that takes part in the next step."""
+    def share(self, rows: Iterable[Job], *, busy: bool = False) -> list[tuple[int, int]]:
+        """Return (slot, tokens to feed) of each row that takes part in the next step.
+
+        `busy`: others generate too, but not in this step.
+        """
         bites: list[tuple[int, int]] = []
         prompts: list[Job] = []
         for job in rows:
@@ -57,7 +60,7 @@ class Portions:
         prompts.sort(key=_n_waiting)
         n_scored = SCORED_BITE
         budget = self._n_batch - len(bites)
-        if bites:
+        if bites or busy:
             budget = min(budget, self._limit())
         for i, job in enumerate(prompts):
             # what a short prompt leaves of its share goes to the longer ones behind it

@@ -1,7 +1,8 @@
 """Which tokens lie in which cells: all resident sequences, running or idle, and the prefixes they share.
 
-A sequence that begins like another shares that one's cells. Cells are counted in spans, each held by
-the sequences that share it, so that the sum over the index is what the KV cache really uses.
+A sequence that begins like another, computed with the same adapters, shares that one's cells. Cells
+are counted in spans, each held by the sequences that share it, so that the sum over the index is
+what the KV cache really uses.
 Nothing here touches llama.cpp: the caller copies and removes sequences as it is told.
 """
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from shimmy.worker.lora_set import NO_LORAS, LoraSet
 from shimmy.worker.resident import WORD, Resident, Span, common
 
 if TYPE_CHECKING:
@@ -76,39 +78,38 @@ class PrefixIndex:
         """Whether a sequence can be added."""
         return bool(self._free)
 
-    def tokens(self, seq_id: int) -> bytes | None:
-        """Return what a sequence holds, None when it is not resident."""
-        resident = self._residents.get(seq_id)
-        return None if resident is None else bytes(resident.tokens)
+    def resident(self, seq_id: int) -> Resident | None:
+        """Return a sequence, None when it is not resident."""
+        return self._residents.get(seq_id)
 
     def oldest_idle(self) -> Resident | None:
         """Return the idle sequence that would be evicted first."""
         idle = (one for one in self._residents.values() if not one.running)
         return min(idle, key=_last_used, default=None)
 
-    def needs_id(self, key: bytes) -> bool:
+    def needs_id(self, key: bytes, loras: LoraSet = NO_LORAS) -> bool:
         """Whether `place` would take a free id, of which there is none."""
-        return not self._free and not self._in_place(*self._longest(key), key)
+        return not self._free and not self._in_place(*self._longest(key, loras), key)
 
-    def place(self, key: bytes) -> Placement:
+    def place(self, key: bytes, loras: LoraSet = NO_LORAS) -> Placement:
         """Give a prompt a sequence, sharing the longest prefix there is; `key` is its `prefix_key`.
 
         The caller frees an id with `evict` first where `needs_id` says so.
         """
-        best, n_shared = self._longest(key)
+        best, n_shared = self._longest(key, loras)
         if best is not None and self._in_place(best, n_shared, key):
             self._cut(best, n_shared)
             self._run(best)
             return Placement(best.seq_id, n_shared)
-        resident = self._add(running=True)
+        resident = self._add(loras)
         if best is None or self._sharing is not Sharing.CELLS:
             return Placement(resident.seq_id)
         self._share(best, resident, n_shared)
         return Placement(resident.seq_id, n_shared, best.seq_id)
 
-    def adopt(self, tokens: Iterable[int]) -> int:
+    def adopt(self, tokens: Iterable[int], loras: LoraSet = NO_LORAS) -> int:
         """Note that the caller fills a new idle sequence with `tokens`; there must be a free id."""
-        resident = self._add(running=True)
+        resident = self._add(loras)
         self.extend(resident.seq_id, tokens)
         self.rest(resident.seq_id)
         return resident.seq_id
@@ -177,9 +178,9 @@ class PrefixIndex:
             self._release(span, running=resident.running)
         self._free.append(seq_id)
 
-    def n_shared(self, key: bytes) -> int:
+    def n_shared(self, key: bytes, loras: LoraSet = NO_LORAS) -> int:
         """Return how many first tokens of a prompt `place` would find."""
-        best, n_shared = self._longest(key)
+        best, n_shared = self._longest(key, loras)
         shares = self._sharing is Sharing.CELLS or self._in_place(best, n_shared, key)
         return n_shared if shares else 0
 
@@ -227,8 +228,9 @@ class PrefixIndex:
             found.append("an id is both free and in use")
         return found
 
-    def _add(self, *, running: bool) -> Resident:
-        resident = Resident(self._free.pop(), running=running, used=0)
+    def _add(self, loras: LoraSet) -> Resident:
+        """Add an empty sequence, which runs."""
+        resident = Resident(self._free.pop(), running=True, used=0, loras=loras)
         self._touch(resident)
         self._residents[resident.seq_id] = resident
         return resident
@@ -245,7 +247,7 @@ class PrefixIndex:
         self._clock += 1
         resident.used = self._clock
 
-    def _longest(self, wanted: bytes) -> tuple[Resident | None, int]:
+    def _longest(self, wanted: bytes, loras: LoraSet) -> tuple[Resident | None, int]:
         """Return the resident with the longest usable prefix; of equals an idle one, then the newest."""
         best: Resident | None = None
         best_rank = (0, False, 0)
@@ -253,6 +255,8 @@ class PrefixIndex:
         equal, better = wanted[:WORD] or None, wanted[:WORD]
         for resident in self._residents.values():
             if equal is None or not resident.tokens.startswith(equal):
+                continue
+            if resident.loras != loras:
                 continue
             if self._sharing is not Sharing.CELLS and resident.running:
                 continue

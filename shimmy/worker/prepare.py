@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shimmy.engine.types.prompt import TextPrompt
+from shimmy.engine.types.prompt import ChatPrompt, TextPrompt
 from shimmy.engine.types.sampling import MAX_SEED, SamplingParams
 from shimmy.errors import InvalidRequestError, LlamaError
 from shimmy.llama.chat import ChatTemplate, OutputParser, Rendered
@@ -25,10 +25,10 @@ from shimmy.worker.task import Choices, Task
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shimmy.engine.types.prompt import ChatPrompt
     from shimmy.engine.types.request import GenerateRequest
     from shimmy.llama.model import Model
     from shimmy.llama.vocab import Vocab
+    from shimmy.worker.adapters import Adapters
 
 
 MAX_SCORES = 1_000_000
@@ -39,10 +39,18 @@ class Preparer:
     """Turns requests into tasks for one model."""
 
     def __init__(
-        self, model: Model, template: ChatTemplate, *, n_ctx: int, n_slots: int, n_batch: int
+        self,
+        model: Model,
+        template: ChatTemplate,
+        adapters: Adapters,
+        *,
+        n_ctx: int,
+        n_slots: int,
+        n_batch: int,
     ) -> None:
         """`n_ctx` is the most tokens one row may hold, prompt and answer together."""
         self._model = model
+        self._adapters = adapters
         self._vocab: Vocab = model.vocab
         self._chat = ChatRenderer(model.vocab, template)
         self._prompts = PromptReader(self._vocab, self._chat, n_ctx=n_ctx, n_batch=n_batch)
@@ -67,9 +75,11 @@ class Preparer:
                 param="n",
             )
         check_tokens(self._vocab, request.stop_token_ids, "stop_token_ids")
+        check_tokens(self._vocab, list(request.sampling.logit_bias), "logit_bias")
+        loras = self._adapters.chosen(request.lora)
         tokens, rendered = self._prompts.read(request)
         self._check_scores(request, len(tokens))
-        choices = Choices(request_id, request.n)
+        choices = Choices(request_id, request.n, loras)
         tasks: list[Task] = []
         try:
             tasks.extend(
@@ -118,7 +128,8 @@ class Preparer:
     ) -> Task:
         first = choice == 0
         scores = request.prompt_logprobs if first else None
-        sampler = self._sampler(_seeded(request.sampling, choice), rendered)
+        field = _grammar_field(request)
+        sampler = self._sampler(_seeded(request.sampling, choice), rendered, field)
         try:
             parser = _parser(rendered)
         except BaseException:
@@ -131,6 +142,7 @@ class Preparer:
                 # the other choices share what the first takes in
                 fresh=first and (scores is not None or not request.cache_prompt),
                 scored=scores is not None,
+                loras=choices.loras,
             ),
             choices=choices,
             n_prompt=len(tokens),
@@ -146,9 +158,12 @@ class Preparer:
             parser=parser,
             deadline=None if request.timeout is None else time.monotonic() + request.timeout,
             n_keep=request.n_keep,
+            grammar_field=field,
         )
 
-    def _sampler(self, sampling: SamplingParams, rendered: Rendered | None) -> RowSampler:
+    def _sampler(
+        self, sampling: SamplingParams, rendered: Rendered | None, grammar_field: str
+    ) -> RowSampler:
         fields: dict[str, Any] = {
             name: value
             for name in SamplingParams.__struct_fields__
@@ -159,16 +174,24 @@ class Preparer:
         try:
             return RowSampler(self._model, msgspec.json.encode(fields), n_ctx=self._n_ctx)
         except (LlamaError, InvalidRequestError) as error:
-            param = "grammar" if "grammar" in error.message else None
+            param = grammar_field if "grammar" in error.message else None
             raise InvalidRequestError(error.message, param=param) from error
 
 
 def _seeded(sampling: SamplingParams, choice: int) -> SamplingParams:
     """Give a choice a seed of its own: the request's, the next one, and so on."""
-    if sampling.seed is None or choice == 0:
+    if sampling.seed in (None, MAX_SEED) or choice == 0:
         return sampling
     # the last one stands for a random seed to llama.cpp
     return msgspec.structs.replace(sampling, seed=(sampling.seed + choice) % MAX_SEED)
+
+
+def _grammar_field(request: GenerateRequest) -> str:
+    """Return the field that a request's grammar is from."""
+    prompt = request.prompt
+    if request.sampling.grammar is not None or not isinstance(prompt, ChatPrompt):
+        return "grammar"
+    return "response_format" if prompt.json_schema is not None else "tools"
 
 
 def _parser(rendered: Rendered | None) -> OutputParser | None:

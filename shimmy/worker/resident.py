@@ -6,6 +6,8 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from shimmy.worker.lora_set import NO_LORAS, LoraSet
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,7 +20,7 @@ def prefix_key(prompt: Sequence[int]) -> bytes:
     return array("i", prompt[:-1]).tobytes()
 
 
-def tokens_of(key: bytes) -> list[int]:
+def tokens_of(key: bytes | bytearray) -> list[int]:
     """Return the tokens that bytes like a resident's stand for."""
     return array("i", key).tolist()
 
@@ -36,7 +38,8 @@ class Span:
 class Resident:
     """A sequence in the cache: its tokens, as little-endian int32, and the spans they lie in.
 
-    `n_hidden` more cells hold what a context shift has moved: no other prompt may use those.
+    `n_hidden` more cells hold what a context shift has moved: no other prompt may use those. All
+    were computed with the adapters of `loras`.
     """
 
     seq_id: int
@@ -45,6 +48,7 @@ class Resident:
     tokens: bytearray = field(default_factory=bytearray)
     spans: list[Span] = field(default_factory=list)
     n_hidden: int = 0
+    loras: LoraSet = NO_LORAS
 
     @property
     def n_tokens(self) -> int:

@@ -9,6 +9,8 @@ from shimmy.llama.stepper import RowEvent, StepCode, Stepper
 
 if TYPE_CHECKING:
     from shimmy.llama.context import Context
+    from shimmy.worker.adapters import Adapters
+    from shimmy.worker.lora_set import LoraSet
     from shimmy.worker.prefix import Placement
     from shimmy.worker.task import Task
 
@@ -25,6 +27,9 @@ class Runner(Protocol):
     def remove(self, seq_id: int) -> None:
         """Drop the cells of a sequence that no row runs."""
 
+    def flush(self, slot: int) -> str:
+        """Take the text that a row holds back, as at its end."""
+
     def rewind(self, slot: int) -> None:
         """Drop a row's cells; all its tokens wait again."""
 
@@ -33,6 +38,9 @@ class Runner(Protocol):
 
     def shift(self, slot: int, n_keep: int, n_discard: int, *, move: bool) -> None:
         """Forget tokens of a row after the first `n_keep`; `move` their followers' cells, or drop them."""
+
+    def use(self, loras: LoraSet) -> None:
+        """Compute with these adapters from the next step on; at first there are none."""
 
     def step(self, bites: list[tuple[int, int]]) -> tuple[StepCode, list[RowEvent]]:
         """Feed the bites in one decode and sample the rows that are through."""
@@ -54,6 +62,10 @@ class NoRows:
     def remove(self, seq_id: int) -> None:
         """Nothing is held."""
 
+    def flush(self, slot: int) -> str:  # noqa: ARG002
+        """Nothing runs."""
+        return ""
+
     def rewind(self, slot: int) -> None:
         """Nothing runs."""
 
@@ -61,6 +73,9 @@ class NoRows:
         """Nothing runs."""
 
     def shift(self, slot: int, n_keep: int, n_discard: int, *, move: bool) -> None:
+        """Nothing runs."""
+
+    def use(self, loras: LoraSet) -> None:
         """Nothing runs."""
 
     def step(self, bites: list[tuple[int, int]]) -> tuple[StepCode, list[RowEvent]]:  # noqa: ARG002
@@ -74,8 +89,18 @@ class NoRows:
 class NativeRunner:
     """Rows of a llama.cpp context. A row's number is its slot."""
 
-    def __init__(self, context: Context, *, n_slots: int, n_ctx: int, shifts: bool = False) -> None:
+    def __init__(
+        self,
+        context: Context,
+        adapters: Adapters,
+        *,
+        n_slots: int,
+        n_ctx: int,
+        shifts: bool = False,
+    ) -> None:
         """`n_ctx` is the most tokens that one row may hold; with `shifts` it goes on then."""
+        self._context = context
+        self._adapters = adapters
         self._stepper = Stepper(context, n_slots)
         self._shifts = shifts
         self._n_ctx = n_ctx
@@ -107,6 +132,10 @@ class NativeRunner:
         """Drop the cells of a sequence that no row runs."""
         self._stepper.remove_sequence(seq_id)
 
+    def flush(self, slot: int) -> str:
+        """Take the text that a row holds back, as at its end."""
+        return self._stepper.flush_row(slot)
+
     def rewind(self, slot: int) -> None:
         """Drop a row's cells; all its tokens wait again."""
         self._stepper.rewind_row(slot)
@@ -118,6 +147,10 @@ class NativeRunner:
     def shift(self, slot: int, n_keep: int, n_discard: int, *, move: bool) -> None:
         """Forget tokens of a row after the first `n_keep`; `move` their followers' cells, or drop them."""
         self._stepper.shift_row(slot, n_keep, n_discard, move=move)
+
+    def use(self, loras: LoraSet) -> None:
+        """Compute with these adapters from the next step on; at first there are none."""
+        self._adapters.use(self._context, loras)
 
     def step(self, bites: list[tuple[int, int]]) -> tuple[StepCode, list[RowEvent]]:
         """Feed the bites in one decode and sample the rows that are through."""

@@ -11,10 +11,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from shimmy.worker.job import Admit, Evict, Job, Plan, Rewind
+from shimmy.worker.lora_set import NO_LORAS
 from shimmy.worker.portions import Portions
+from shimmy.worker.rotation import Rotation
 
 if TYPE_CHECKING:
+    from shimmy.worker.lora_set import LoraSet
     from shimmy.worker.prefix import PrefixIndex
+    from shimmy.worker.resident import Resident
 
 HEADROOM = 32
 """Tokens that each running row may grow by before another row is let in beside it: a row that is
@@ -31,7 +35,7 @@ WORTH_FETCHING = 32
 class Store(Protocol):
     """What has been saved of evicted sequences."""
 
-    def n_saved(self, key: bytes) -> int:
+    def n_saved(self, key: bytes, loras: LoraSet) -> int:
         """Return how many first tokens of a prompt could be brought back."""
 
     def mark(self, n_prompt: int) -> int:
@@ -62,6 +66,7 @@ class Scheduler:
         self._store = store
         self._n_cells = n_cells
         self._portions = Portions(n_batch=n_batch, n_bite=n_bite)
+        self._rotation = Rotation()
         self._free = list(range(n_slots - 1, -1, -1))
         self._waiting: deque[Job] = deque()
         self._running: dict[int, Job] = {}
@@ -108,6 +113,7 @@ class Scheduler:
         job.n_fetch = 0
         del self._running[slot]
         self._rows.remove(job)
+        self._rotation.leave(job.loras)
         if job.paused:
             self._paused.remove(job)
         insort(self._free, slot, key=_descending)
@@ -122,10 +128,10 @@ class Scheduler:
         """Return the idle sequence that the last request of a slot has left, if it is still there."""
         return None if slot in self._running else self._left.get(slot)
 
-    def left_tokens(self, slot: int) -> bytes | None:
-        """Return the tokens of the sequence of `left`."""
+    def left_resident(self, slot: int) -> Resident | None:
+        """Return what the sequence of `left` holds."""
         seq_id = self.left(slot)
-        return None if seq_id is None else self._index.tokens(seq_id)
+        return None if seq_id is None else self._index.resident(seq_id)
 
     def erase(self, slot: int) -> None:
         """Forget the sequence of `left`, whose cells the caller removes."""
@@ -141,9 +147,9 @@ class Scheduler:
         fits = self._n_cells is None or self._index.n_cells + n_cells <= self._n_cells
         return evicted, fits and self._index.has_free_id
 
-    def adopt(self, slot: int, tokens: list[int]) -> int:
+    def adopt(self, slot: int, tokens: list[int], loras: LoraSet = NO_LORAS) -> int:
         """Count a new idle sequence, which the caller fills, as what a slot has left."""
-        self._left[slot] = self._index.adopt(tokens)
+        self._left[slot] = self._index.adopt(tokens, loras)
         return self._left[slot]
 
     def running(self, slot: int) -> Job | None:
@@ -182,13 +188,16 @@ class Scheduler:
         """Resume and admit what fits, share out the batch, and make room for it."""
         self._resume()
         actions = self._admit()
-        bites = self._portions.share(self._rows)
+        loras, rows = self._rotation.rows(self._rows)
+        busy = any(job.generating and not job.paused for job in self._rows)
+        bites = self._portions.share(rows, busy=busy)
+        self._rotation.fed(bites)
         n_tokens = sum(n_tokens for _, n_tokens in bites)
         if self._store is not None:
             # each block that comes back goes through cells of its own
             n_tokens += sum(job.n_fetch - job.n_past + WORTH_FETCHING for job in self.fetching)
         actions += self._trim(n_tokens)
-        return Plan(actions, bites)
+        return Plan(actions, bites, loras, busy)
 
     def commit(self, bites: list[tuple[int, int]], sampled: list[tuple[int, int]]) -> None:
         """Note that `bites` were fed, and (slot, token) of each row that sampled one."""
@@ -254,19 +263,19 @@ class Scheduler:
         for job in list(self._waiting):
             if not self._free:
                 break
-            n_shared = self._index.n_shared(job.lookup)
+            n_shared = self._index.n_shared(job.lookup, job.loras)
             if not job.fresh and self._worth_waiting(job, n_shared):
                 continue
             if not self._room(job.n_tokens - n_shared):
                 break
             self._waiting.remove(job)
-            if self._index.needs_id(job.lookup):
+            if self._index.needs_id(job.lookup, job.loras):
                 actions += self._evicted(0, n_ids=1)
             actions.append(self._start(job))
         return actions
 
     def _start(self, job: Job) -> Admit:
-        placement = self._index.place(job.lookup)
+        placement = self._index.place(job.lookup, job.loras)
         if placement.source is None:
             self._forget_left(placement.seq_id)
         job.slot = self._free.pop()
@@ -274,18 +283,19 @@ class Scheduler:
         job.seq_id = placement.seq_id
         job.n_past = job.n_shared = placement.n_shared
         if self._store is not None:
-            n_saved = self._store.n_saved(job.lookup)
+            n_saved = self._store.n_saved(job.lookup, job.loras)
             job.n_fetch = n_saved if n_saved >= job.n_past + WORTH_FETCHING else 0
             job.n_mark = self._store.mark(job.n_tokens)
             self._fetching = [*self.fetching, job]
         self._running[job.slot] = job
+        self._rotation.enter(job.loras)
         insort(self._rows, job, key=_age)
         return Admit(job, placement)
 
     def _worth_waiting(self, job: Job, n_shared: int) -> bool:
         """Whether a row that takes in its prompt right now will soon have more to share."""
         for other in self._rows:
-            if other.paused or other.generating:
+            if other.paused or other.generating or other.loras != job.loras:
                 continue
             needed = max(n_shared, other.n_past, WORTH_WAITING) + 1
             if self._index.could_share(job.key, other.key, needed):

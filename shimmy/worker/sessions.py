@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shimmy.engine.types.frame import SlotAction
-    from shimmy.llama.context import Context
     from shimmy.worker.checkpoints import Checkpoints
-    from shimmy.worker.context_options import Layout
+    from shimmy.worker.loading import Loaded
     from shimmy.worker.loop import Loop
+    from shimmy.worker.lora_set import LoraSet
     from shimmy.worker.pager import Pager
+    from shimmy.worker.resident import Resident
     from shimmy.worker.scheduler import Scheduler
 
 T = TypeVar("T")
@@ -66,16 +68,16 @@ class Sessions:
 
     def __init__(
         self,
-        context: Context,
-        layout: Layout,
+        loaded: Loaded,
         scheduler: Scheduler,
         loop: Loop,
         paging: Pager | Checkpoints | None,
     ) -> None:
         """Everything here is the engine thread's, which `loop` reaches."""
-        self._context = context
-        self._cells = Cells(context, scratch=layout.scratch)
-        self._layout = layout
+        self._context = loaded.context
+        self._adapters = loaded.adapters
+        self._layout = loaded.layout
+        self._cells = Cells(loaded.context, scratch=loaded.layout.scratch)
         self._scheduler = scheduler
         self._loop = loop
         self._paging = paging
@@ -119,9 +121,11 @@ class Sessions:
             LlamaError: the file cannot be written.
         """
         began = time.monotonic()
-        tokens, data = self._on_engine(lambda: self._take(slot))
-        saved = self._context.state.seal(data)
+        left, data = self._on_engine(lambda: self._take(slot))
+        tokens = tokens_of(left.tokens)
         try:
+            saved = self._context.state.seal(data)
+            saved[:0] = self._adapters.mark(left.loras)
             n_bytes = write_file(path, tokens, saved)
         except OSError as error:
             raise LlamaError(f"the session cannot be written: {error.strerror}") from error
@@ -138,7 +142,8 @@ class Sessions:
         began = time.monotonic()
         try:
             tokens, saved = read_file(path)
-            data = self._context.state.unseal(saved)
+            loras, state = self._adapters.unmark(saved)
+            data = self._context.state.unseal(state)
         except FileNotFoundError:
             raise InvalidRequestError(
                 f"there is no session {path.name!r}", param="filename"
@@ -153,7 +158,7 @@ class Sessions:
                 f"{self._layout.n_ctx_row}",
                 param="filename",
             )
-        self._on_engine(lambda: self._put(slot, tokens, data))
+        self._on_engine(lambda: self._put(slot, tokens, loras, data))
         size = path.stat().st_size
         return SlotDone(n_tokens=len(tokens), n_bytes=size, ms=_ms_since(began))
 
@@ -190,8 +195,8 @@ class Sessions:
         n_ctx = self._layout.n_ctx_row
         job = self._scheduler.running(slot)
         if job is None:
-            left = self._scheduler.left_tokens(slot) or b""
-            n_past = len(tokens_of(left))
+            left = self._scheduler.left_resident(slot)
+            n_past = 0 if left is None else left.n_tokens
             return SlotInfo(id=slot, n_ctx=n_ctx, is_processing=False, n_past=n_past)
         n_prompt = len(tokens_of(job.key)) + 1
         return SlotInfo(
@@ -205,8 +210,8 @@ class Sessions:
             n_generated=job.n_tokens + job.n_discarded - n_prompt,
         )
 
-    def _left(self, slot: int) -> tuple[int, bytes]:
-        """Return the idle sequence that the slot's last request left, and its tokens."""
+    def _left(self, slot: int) -> Resident | None:
+        """Return the idle sequence that the slot's last request left, if it holds anything."""
         if not 0 <= slot < self._layout.n_slots:
             raise InvalidRequestError(
                 f"there is no slot {slot}: they are 0 to {self._layout.n_slots - 1}",
@@ -217,27 +222,28 @@ class Sessions:
                 f"slot {slot} is processing a request: try again when it has ended",
                 param="id_slot",
             )
-        left = self._scheduler.left(slot)
-        return (-1, b"") if left is None else (left, self._scheduler.left_tokens(slot) or b"")
+        left = self._scheduler.left_resident(slot)
+        return left if left is not None and left.tokens else None
 
-    def _take(self, slot: int) -> tuple[list[int], NDArray[np.uint8]]:
-        seq_id, tokens = self._left(slot)
-        if not tokens:
+    def _take(self, slot: int) -> tuple[Resident, NDArray[np.uint8]]:
+        left = self._left(slot)
+        if left is None:
             raise InvalidRequestError(
                 f"slot {slot} has nothing to save: no request ended in it, or its cells were "
                 "needed for others",
                 param="id_slot",
             )
-        return tokens_of(tokens), self._cells.save(seq_id)
+        # the sequence may go, and its id with it, while a file is written
+        return replace(left, tokens=bytearray(left.tokens)), self._cells.save(left.seq_id)
 
-    def _put(self, slot: int, tokens: list[int], data: memoryview) -> None:
+    def _put(self, slot: int, tokens: list[int], loras: LoraSet, data: memoryview) -> None:
         self._left(slot)
         evicted, room = self._scheduler.clear(len(tokens))
         for one in evicted:
             self._cells.remove(one.seq_id)
         if not room:
             raise OverloadedError("the running requests need all cells: try again later")
-        seq_id = self._scheduler.adopt(slot, tokens)
+        seq_id = self._scheduler.adopt(slot, tokens, loras)
         try:
             self._cells.restore(seq_id, data, len(tokens))
         except LlamaError as error:
@@ -247,14 +253,14 @@ class Sessions:
             ) from error
 
     def _erase(self, slot: int) -> int:
-        seq_id, tokens = self._left(slot)
-        if not tokens:
+        left = self._left(slot)
+        if left is None:
             return 0
         if self._paging is not None:
-            self._paging.forget(tokens)
+            self._paging.forget(left)
         self._scheduler.erase(slot)
-        self._cells.remove(seq_id)
-        return len(tokens_of(tokens))
+        self._cells.remove(left.seq_id)
+        return left.n_tokens
 
 
 def _reason(error: Exception) -> str:

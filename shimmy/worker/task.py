@@ -18,6 +18,7 @@ from shimmy.engine.types.event import (
 )
 from shimmy.engine.types.prompt import ToolCall
 from shimmy.llama.stepper import Finish, RowEvent
+from shimmy.worker.lora_set import NO_LORAS, LoraSet
 
 if TYPE_CHECKING:
     from shimmy.llama.chat import OutputParser
@@ -57,10 +58,18 @@ class Clock:
 
 @dataclass(slots=True)
 class Choices:
-    """A request, and how many of its choices have not ended. Thread: the engine's."""
+    """What a request's choices share: adapters, how many have not ended. Thread: the engine's.
+
+    While the prompt's log-probabilities are `scoring`, other choices than the first, which brings
+    them, are `held` back. `first` is the first choice's job.
+    """
 
     request_id: int
     n_open: int = 1
+    loras: LoraSet = NO_LORAS
+    scoring: bool = False
+    held: list[Delta | Finished | PromptScored] = field(default_factory=list)
+    first: Job | None = None
 
     def end(self) -> bool:
         """Note that one has ended; whether it was the last."""
@@ -94,6 +103,14 @@ class Task:
     n_keep: int = 0
     n_reasoning: int = 0
     called: bool = False
+    grammar_field: str = "grammar"
+    """The request's field that its grammar is from."""
+
+    def __post_init__(self) -> None:
+        """Make the first choice's share known to the others."""
+        if self.choice == 0:
+            self.choices.first = self.job
+            self.choices.scoring = self.prompt_logprobs is not None
 
     @property
     def request_id(self) -> int:
@@ -111,13 +128,16 @@ class Task:
             self.clock.first_token = now
         done = event.finish is not Finish.NONE
         out: list[Delta | Finished | PromptScored] = []
-        if self.prompt_logprobs is not None and event.n_generated <= 1:
+        if self.choices.scoring and self.choice == 0:
             self._add_prompt(event, out)
         delta = self._delta(event, final=done)
         if delta is not None:
             out.append(delta)
         if done:
             out.append(self._finished(event, now))
+        if self.choices.scoring:
+            self.choices.held += out
+            return []
         return out
 
     def nothing(self) -> Finished:
@@ -129,6 +149,9 @@ class Task:
         if self.token_bytes is not None:
             scores = event.scores.prompt if event.scores is not None else []
             out.append(self.token_bytes.prompt(self.job.tokens, scores))
+        out += self.choices.held
+        self.choices.held = []
+        self.choices.scoring = False
 
     def _delta(self, event: RowEvent, *, final: bool) -> Delta | None:
         logprobs = self._logprobs(event) if self.logprobs is not None else []
@@ -172,7 +195,8 @@ class Task:
             usage=Usage(
                 prompt_tokens=self.n_prompt,
                 completion_tokens=event.n_generated,
-                cached_tokens=self.job.n_shared,
+                # what the others share with the first was computed for this request
+                cached_tokens=(self.choices.first or self.job).n_shared,
                 reasoning_tokens=self.n_reasoning,
             ),
             timings=self.clock.timings(now),

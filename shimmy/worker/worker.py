@@ -24,10 +24,14 @@ from shimmy.engine.types.frame import (
     Load,
     LoadFailed,
     Loading,
+    Loras,
+    Plan,
+    Planned,
     Ready,
     Render,
     Report,
     Rerank,
+    SetLoras,
     SlotAction,
     SlotList,
     SlotResult,
@@ -45,6 +49,7 @@ from shimmy.worker.loading import Loaded, LoadTicket, load
 from shimmy.worker.logs import forward_logs
 from shimmy.worker.loop import Loop
 from shimmy.worker.paging import make_paging
+from shimmy.worker.planning import plan_load
 from shimmy.worker.prepare import Preparer
 from shimmy.worker.runner import NativeRunner, NoRows
 from shimmy.worker.scheduler import Scheduler
@@ -85,10 +90,14 @@ class Worker:
                 self._engine.start()
             case Submit() | Tokenize() | Detokenize() | Render() | Embed() | Rerank():
                 self._intake.take(command)
+            case Loras() | SetLoras():
+                self._intake.take(command)
             case Cancel(command_id):
                 self._intake.cancel(command_id)
             case Describe():
                 threading.Thread(target=self._describe, args=(command,), daemon=True).start()
+            case Plan():
+                threading.Thread(target=self._plan, args=(command,), daemon=True).start()
             case Slots() | SlotAction():
                 self._files.submit(self._slot, command)
             case Close():
@@ -135,10 +144,15 @@ class Worker:
             store=paging,
         )
         runner = _runner(loaded, options)
-        embedder = Embedder(loaded.embedding_context, self._emit, splits=splits(loaded.model))
+        embedder = Embedder(
+            loaded.embedding_context,
+            self._emit,
+            splits=splits(loaded.model),
+            use=loaded.adapters.use,
+        )
         loop = Loop(scheduler, runner, self._emit, paging, embedder)
         if loaded.generates:
-            self._sessions = Sessions(loaded.context, layout, scheduler, loop, paging)
+            self._sessions = Sessions(loaded, scheduler, loop, paging)
         self._save_path = options.slot_save_path
         with self._lock:
             self._loop = loop
@@ -184,12 +198,21 @@ class Worker:
             return
         self._emit(System(command.id, info))
 
+    def _plan(self, command: Plan) -> None:
+        try:
+            planned = plan_load(command.options, lambda: self._ticket.cancelled)
+        except Exception as error:  # noqa: BLE001
+            self._emit(CallFailed(command.id, Failed.of(error)))
+            return
+        self._emit(Planned(command.id, planned))
+
 
 def _runner(loaded: Loaded, options: EngineOptions) -> Runner:
     if not loaded.generates:
         return NoRows()
     return NativeRunner(
         loaded.context,
+        loaded.adapters,
         n_slots=loaded.layout.n_slots,
         n_ctx=loaded.layout.n_ctx_row,
         shifts=options.context_shift,
@@ -203,6 +226,7 @@ def _serving(loaded: Loaded, options: EngineOptions, loop: Loop, embedder: Embed
         preparer=Preparer(
             loaded.model,
             loaded.template,
+            loaded.adapters,
             n_ctx=layout.n_ctx_row,
             n_slots=layout.n_slots,
             n_batch=loaded.context.n_batch,
@@ -210,6 +234,7 @@ def _serving(loaded: Loaded, options: EngineOptions, loop: Loop, embedder: Embed
         inputs=InputReader(
             loaded.model, loaded.info.kind, n_ctx=loaded.embedding_params.n_ctx or 0
         ),
+        adapters=loaded.adapters,
         embedder=embedder,
         loop=loop,
         limit=layout.n_slots + options.max_queue,

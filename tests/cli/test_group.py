@@ -11,7 +11,7 @@ import pytest
 
 from shimmy.cli import flags
 from shimmy.cli.group import COMMANDS, main
-from shimmy.engine.types.options import GPU_BACKENDS
+from shimmy.config import GPU_BACKENDS
 from shimmy.errors import ConfigError
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,7 +10,9 @@ import threading
 import time
 
 import pytest
+from rich.console import Console
 
+from shimmy.cli import pulling
 from shimmy.models.hub import remote
 from tests.models import gguf
 from tests.models.hub import Hub, serving
@@ -34,8 +37,8 @@ def test_a_pulled_model_is_listed_at_once(shimmy, hub, folder):
     assert result.exit_code == 0, result.output
     path = folder / "tiny-Q4_K_M.gguf"
     assert result.stdout.splitlines() == [
-        "tiny-Q4_K_M.gguf  200.2 kB",
-        f"to fetch: 200.2 kB of 200.2 kB, into {folder}",
+        "tiny-Q4_K_M.gguf  200.3 kB",
+        f"to fetch: 200.3 kB of 200.3 kB, into {folder}",
         "done: tiny-Q4_K_M",
         f"serve it with: shimmy serve --model-path {path}",
     ]
@@ -44,15 +47,28 @@ def test_a_pulled_model_is_listed_at_once(shimmy, hub, folder):
 
 def test_without_a_terminal_progress_is_plain_lines_on_stderr(shimmy, hub):
     result = shimmy("pull", f"{REPO}:q8_0")
-    assert "tiny-Q8_0.gguf: 0 B of 200.2 kB (0 %)" in result.stderr
-    assert "tiny-Q8_0.gguf: 200.2 kB of 200.2 kB (100 %)" in result.stderr
+    assert "tiny-Q8_0.gguf: 0 B of 200.3 kB (0 %)" in result.stderr
+    assert "tiny-Q8_0.gguf: 200.3 kB of 200.3 kB (100 %)" in result.stderr
     assert "\x1b" not in result.output
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_a_terminal_gets_a_bar_unless_it_wants_no_colour(shimmy, hub, monkeypatch, no_color):
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=120, highlight=False)
+    monkeypatch.setattr(pulling, "stderr", lambda: console)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    assert shimmy("pull", f"hf:{REPO}").exit_code == 0
+    assert ("━" in shown.getvalue()) is not no_color
+    assert ("(100 %)" in shown.getvalue()) is no_color
 
 
 def test_a_dry_run_writes_nothing(shimmy, hub, home):
     result = shimmy("pull", f"hf:{REPO}", "--dry-run")
     assert result.exit_code == 0
-    assert "to fetch: 200.2 kB of 200.2 kB" in result.stdout
+    assert "to fetch: 200.3 kB of 200.3 kB" in result.stdout
     assert not (home / "data").exists()
     assert hub.requests == []
 
@@ -126,11 +142,11 @@ def test_rm_asks_and_removes_what_was_pulled(shimmy, hub, folder):
     shimmy("pull", f"hf:{REPO}")
     kept = shimmy("rm", "tiny-q4_k_m", stdin="n\n")
     assert kept.exit_code == 130
-    assert "remove 200.2 kB?" in kept.output
+    assert "remove 200.3 kB?" in kept.output
     assert folder.exists()
     gone = shimmy("rm", "tiny-q4_k_m", stdin="y\n")
     assert gone.exit_code == 0
-    assert "200.2 kB are free again" in gone.stdout
+    assert "200.3 kB are free again" in gone.stdout
     assert not folder.exists()
 
 

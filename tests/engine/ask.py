@@ -37,6 +37,7 @@ def request(
     prompt: str | Prompt = PROMPT,
     *,
     max_tokens: int | None = 16,
+    min_tokens: int = 0,
     stop: list[str] | None = None,
     **sampling: Any,
 ) -> GenerateRequest:
@@ -45,6 +46,7 @@ def request(
         prompt=TextPrompt(prompt) if isinstance(prompt, str) else prompt,
         sampling=SamplingParams(**sampling),
         max_tokens=max_tokens,
+        min_tokens=min_tokens,
         stop=stop or [],
     )
 

@@ -31,7 +31,7 @@ async def test_without_unified_cells_each_slot_has_its_part(divided: EngineOptio
     async with checked(divided) as engine:
         assert engine.info is not None
         assert engine.info.n_ctx == 2048
-        assert engine.info.n_ctx_slot == 512
+        assert engine.info.n_ctx_row == 512
         with pytest.raises(ContextLengthError, match="512"):
             await ask(engine, TokenPrompt([7] * 512))
 
@@ -113,7 +113,7 @@ async def test_positions_can_be_stretched_beyond_the_training_context(
     stretched = msgspec.structs.replace(short, rope_scaling="linear", rope_freq_scale=0.25)
     async with checked(stretched) as engine:
         assert engine.info is not None
-        assert engine.info.n_ctx_slot == 512
+        assert engine.info.n_ctx_row == 512
         await ask(engine, prompt(7), max_tokens=8)
         other = await ask(engine, TokenPrompt(SYSTEM[:100]), max_tokens=8, ignore_eos=True)
     assert other.text != plain.text

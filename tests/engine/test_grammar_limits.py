@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from typing import Any
 
 import pytest
 
 from shimmy.engine import Engine
+from shimmy.engine.types.prompt import Tool
 from shimmy.errors import InvalidRequestError
-from tests.engine.ask import ask
+from tests.engine.ask import ask, chat
+from tests.support.tiny_gguf import SPECIALS, token_id
 
 TOO_MUCH = {
     "optional parts": "root ::= " + " ".join(['"a"?'] * 1000),
@@ -57,3 +61,41 @@ async def test_others_go_on_while_grammars_are_refused(solo: Engine) -> None:
     outcomes = await asyncio.gather(*bad, *good, return_exceptions=True)
     assert all(isinstance(outcome, InvalidRequestError) for outcome in outcomes[: len(bad)])
     assert not any(isinstance(outcome, BaseException) for outcome in outcomes[len(bad) :])
+
+
+ENDS: dict[str, dict[str, Any]] = {
+    "ignore_eos": {"ignore_eos": True},
+    "min_tokens": {"min_tokens": 8},
+    "biases": {"logit_bias": dict.fromkeys(map(token_id, SPECIALS), -math.inf)},
+}
+
+
+@pytest.mark.parametrize("fields", ENDS.values(), ids=ENDS.keys())
+async def test_a_grammar_at_its_end_ends_the_answer_whatever_bans_the_end(
+    solo: Engine, fields: dict[str, Any]
+) -> None:
+    answer = await ask(solo, grammar='root ::= "a" "b"', max_tokens=16, **fields)
+    assert (answer.text, answer.end.reason) == ("ab", "stop")
+
+
+async def test_a_grammar_whose_tokens_are_all_banned_is_the_requests_fault(solo: Engine) -> None:
+    with pytest.raises(InvalidRequestError, match="allows no token") as caught:
+        await ask(solo, grammar='root ::= "a"', logit_bias=dict.fromkeys(range(300), -math.inf))
+    assert caught.value.param == "grammar"
+
+
+async def test_a_left_recursive_schema_names_the_schemas_field(solo: Engine) -> None:
+    schema = {"$defs": {"a": {"oneOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"}
+    with pytest.raises(InvalidRequestError) as caught:
+        await ask(solo, chat("hi", json_schema=schema))
+    assert caught.value.param == "response_format"
+    tools = [Tool(name="t", parameters={"type": "object", "properties": {"x": schema}} | schema)]
+    with pytest.raises(InvalidRequestError) as caught:
+        await ask(solo, chat("hi", tools=tools, tool_choice="required"))
+    assert caught.value.param == "tools"
+
+
+async def test_a_bias_for_no_token_names_its_field(solo: Engine) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        await ask(solo, logit_bias={10_000_000: 1.0})
+    assert caught.value.param == "logit_bias"

@@ -346,3 +346,28 @@ def test_a_row_advances_only_to_where_its_cells_reach(
         stepper.advance_row(0, n_past)
     stepper.advance_row(0, 3)
     assert len(stepper.step([(0, 2)])[1]) == 1
+
+
+def test_a_grammar_that_takes_too_long_for_a_token_ends_its_row_alone(
+    stepper: Stepper, sampler: RowSampler, model: Model
+) -> None:
+    slow = RowSampler(model, b'{"grammar": "root ::= [a-z]+"}', n_ctx=64)
+    stepper.open_row(0, [5], seq_id=0, n_ctx=64, sampler=slow, grammar_seconds=1e-6)
+    stepper.open_row(1, [5], seq_id=1, n_ctx=64, sampler=sampler, grammar_seconds=1e-6)
+    _, (ended, other) = stepper.step([(0, 1), (1, 1)])
+    assert ended.finish is Finish.GRAMMAR
+    assert "ambiguous" in ended.text
+    assert other.finish is Finish.NONE
+
+
+def test_what_a_row_holds_back_can_be_taken(stepper: Stepper, model: Model) -> None:
+    sampler = RowSampler(model, b'{"grammar": "root ::= \\"abcd\\" [x]+"}', n_ctx=64)
+    stepper.open_row(0, [5], seq_id=0, n_ctx=64, sampler=sampler, stops=["abcdy"])
+    said = ""
+    for _ in range(2):
+        _, (event,) = stepper.step([(0, 1)])
+        said += event.text
+    held = stepper.flush_row(0)
+    assert held
+    assert "abcdx".startswith(said + held)
+    assert stepper.flush_row(0) == ""

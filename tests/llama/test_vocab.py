@@ -122,3 +122,10 @@ def test_a_model_without_a_tokenizer_says_so(tiny_of) -> None:
                 use()
         with Context(model) as context:
             assert context.decode(Batch.of([1, 2])) is DecodeStatus.OK
+
+
+def test_the_end_tokens_are_found_once_for_each_model(model: Model) -> None:
+    found = tuple(i for i in range(model.vocab.n_tokens) if model.vocab.is_eog(i))
+    assert model.end_tokens == found
+    assert model.end_tokens is model.end_tokens
+    assert model.vocab.eog_tokens == set(found)

@@ -30,6 +30,7 @@ class Hub:
     corrupt: bool = False
     # instead of breaking off, say nothing until this is set
     hold: threading.Event | None = None
+    paths: list[str] = field(default_factory=list)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
 
@@ -84,6 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path).lstrip("/")
+        self.hub.paths.append(path)
         if path in self.hub.redirects:
             self._answer(302, b"", Location=self.hub.redirects[path])
         elif path.startswith("api/models/"):

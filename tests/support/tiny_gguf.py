@@ -126,13 +126,21 @@ def write_lora(
     scale: float = 1.0,
     arch: str = "llama",
     suffix: str = "",
+    seed: int = 11,
+    invocation: tuple[int, ...] = (),
 ) -> Path:
-    """Write a LoRA adapter for the llama model's query projections; `suffix` makes its tensors' names wrong."""
-    rng = np.random.default_rng(11)
+    """Write a LoRA adapter for the llama model's query projections; `suffix` makes its tensors' names wrong.
+
+    Tokens of `invocation` make it an aLoRA.
+    """
+    rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, arch)
     writer.add_string("general.type", "adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", rank * scale)
+    if invocation:
+        key = "adapter.alora.invocation_tokens"
+        writer.add_key_value(key, invocation, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32)
     for i in range(n_layer):
         name = f"blk.{i}.attn_q.weight"
         writer.add_tensor(f"{name}.lora_a{suffix}", rng.standard_normal((rank, N_EMBD), np.float32))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
-from shimmy.engine.types.event import Delta, Event, Failed, Finished
+from shimmy.engine.types.event import Delta, Event, Failed, Finished, PromptScored
 from shimmy.engine.types.frame import Report, Step
 from shimmy.errors import InvalidRequestError, LlamaError
 from shimmy.llama.stepper import Finish, RowEvent, StepCode
@@ -33,6 +34,7 @@ class FakeRow:
     n_tokens: int
     n_past: int = 0
     n_generated: int = 0
+    held: str = ""
 
 
 @dataclass
@@ -67,6 +69,9 @@ class FakeRunner:
     def remove(self, seq_id: int) -> None:
         assert all(row.task.job.seq_id != seq_id for row in self.rows.values())
         self.cells.pop(seq_id, None)
+
+    def flush(self, slot: int) -> str:
+        return self.rows[slot].held
 
     def rewind(self, slot: int) -> None:
         self.rows[slot].n_past = 0
@@ -296,3 +301,85 @@ def test_a_call_runs_on_the_loops_thread_between_steps() -> None:
     harness.loop.call(lambda: seen.append(threading.get_ident()))
     harness.run_until(done(harness, 1))
     assert seen == [threading.get_ident()]
+
+
+def test_a_grammars_fault_is_the_requests_and_names_its_field() -> None:
+    runner = FakeRunner(n_words=5)
+    harness = Harness(runner)
+    sample = runner._sample
+
+    def broken(slot: int, row: FakeRow) -> RowEvent:
+        if row.task.job.id == 1:
+            return RowEvent(slot, None, 0, Finish.GRAMMAR, None, "the grammar is too ambiguous")
+        return sample(slot, row)
+
+    runner._sample = broken  # type: ignore[method-assign]
+    harness.add(1).grammar_field = "response_format"
+    harness.add(2)
+    harness.run_until(done(harness, 2))
+    failed = harness.events[1][-1]
+    assert isinstance(failed, Failed)
+    error = failed.error()
+    assert isinstance(error, InvalidRequestError)
+    assert error.param == "response_format"
+    assert harness.text(2) == "abcde"
+
+
+def test_what_was_held_back_at_a_deadline_is_said() -> None:
+    runner = FakeRunner(n_words=1000)
+    harness = Harness(runner)
+    task = harness.add(1)
+    task.deadline = 0.0
+    expire = harness.loop._expire
+
+    def late() -> None:
+        for row in list(runner.rows.values()):
+            row.held = "EN"
+            expire()
+
+    harness.loop._expire = late  # type: ignore[method-assign]
+    harness.run_until(done(harness, 1))
+    assert harness.text(1).endswith("EN")
+    end = harness.events[1][-1]
+    assert isinstance(end, Finished)
+    assert end.reason == "length"
+
+
+def choice(choices: Choices, number: int, **fields: Any) -> Task:
+    return Task(
+        job=Job(number + 1, [1, 2, 3]),
+        choices=choices,
+        n_prompt=3,
+        sampler=FakeSampler(),  # type: ignore[arg-type]
+        stops=[],
+        max_tokens=None,
+        choice=number,
+        **fields,
+    )
+
+
+class FakeBytes:
+    def prompt(self, _tokens: list[int], _scores: list[object]) -> PromptScored:
+        return PromptScored([])
+
+
+def test_no_choice_speaks_before_the_prompts_scores() -> None:
+    choices = Choices(1, 2)
+    first = choice(choices, 0, prompt_logprobs=0, token_bytes=FakeBytes())
+    second = choice(choices, 1)
+    assert second.events(RowEvent(1, 7, 1, Finish.NONE, None, "b"), 1.0) == []
+    assert second.events(RowEvent(1, 7, 2, Finish.LIMIT, None, "c"), 1.0) == []
+    told = first.events(RowEvent(0, 7, 1, Finish.NONE, None, "a"), 2.0)
+    assert [type(event) for event in told] == [PromptScored, Delta, Delta, Finished, Delta]
+    assert [event.choice for event in told[1:]] == [1, 1, 1, 0]
+    cut = first.events(RowEvent(0, None, 1, Finish.LIMIT, None, ""), 3.0)
+    assert [type(event) for event in cut] == [Finished]
+
+
+def test_all_choices_have_the_cached_tokens_of_the_first() -> None:
+    choices = Choices(1, 2)
+    first, second = choice(choices, 0), choice(choices, 1)
+    first.job.n_shared, second.job.n_shared = 1, 2
+    for task in (first, second):
+        (end,) = task.events(RowEvent(0, None, 0, Finish.LIMIT, None, ""), 1.0)
+        assert end.usage.cached_tokens == 1

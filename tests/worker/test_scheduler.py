@@ -310,7 +310,7 @@ class FakeStore:
         self.saved = n_saved
         self.at = mark
 
-    def n_saved(self, key: bytes) -> int:
+    def n_saved(self, key: bytes, loras: object) -> int:
         return min(self.saved, len(key) // 4)
 
     def mark(self, n_prompt: int) -> int:
@@ -401,10 +401,14 @@ def test_a_slot_knows_what_its_last_request_left_until_that_is_used_or_evicted()
     assert slot is not None
     assert scheduler.left(slot) is None
     scheduler.remove(one)
-    assert scheduler.left_tokens(slot) == one.key + (49).to_bytes(4, "little")
+    left = scheduler.left_resident(slot)
+    assert left is not None
+    assert left.tokens == one.key + (49).to_bytes(4, "little")
     again, _ = run(scheduler, [*range(50), 60, 61], 2)
     scheduler.remove(again)
-    assert len(scheduler.left_tokens(slot) or b"") == 52 * 4
+    left = scheduler.left_resident(slot)
+    assert left is not None
+    assert left.n_tokens == 52
     big, _ = run(scheduler, [9] * 390, 3)
     scheduler.remove(big, keep=False)
     assert scheduler.left(slot) is None

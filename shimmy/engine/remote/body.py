@@ -46,6 +46,8 @@ def body_of(request: GenerateRequest, model: str) -> tuple[str, dict[str, Any]]:
         body["n"] = request.n
     if not request.cache_prompt:
         body["cache_prompt"] = False
+    if request.lora is not None:
+        body["lora"] = [{"id": i, "scale": scale} for i, scale in request.lora.items()]
     is_chat = isinstance(request.prompt, ChatPrompt)
     if request.logprobs is not None:
         body |= _logprobs(request.logprobs, is_chat=is_chat)

@@ -19,6 +19,8 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 class Usage(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Exact token counts: `prompt_tokens` includes `cached_tokens`; completion includes EOG.
 
+    Of several choices all have the same `cached_tokens`: what the prompt found in the cells.
+
     `reasoning_tokens` are those of the completion that came before the end of the reasoning.
     """
 
@@ -70,7 +72,7 @@ class Accepted(msgspec.Struct, frozen=True, tag="accepted", array_like=True):
 
 
 class PromptScored(msgspec.Struct, frozen=True, tag="prompt_scored", array_like=True):
-    """The prompt's tokens with their log-probabilities, before the first `Delta`, if asked for."""
+    """The prompt's tokens with their log-probabilities, before any `Delta`, if asked for."""
 
     logprobs: list[TokenLogprob]
 

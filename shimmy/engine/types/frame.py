@@ -12,7 +12,9 @@ import msgspec
 
 from shimmy.engine.types.event import Event, Failed
 from shimmy.engine.types.info import ModelInfo, SystemInfo
+from shimmy.engine.types.lora import LoraInfo
 from shimmy.engine.types.options import EngineOptions
+from shimmy.engine.types.plan import LoadPlan
 from shimmy.engine.types.prompt import ChatPrompt, TextPrompt, TokenPrompt
 from shimmy.engine.types.request import GenerateRequest
 from shimmy.engine.types.slot import SlotDone, SlotInfo, SlotVerb
@@ -78,6 +80,19 @@ class Rerank(msgspec.Struct, frozen=True, tag="rerank"):
     documents: list[str]
 
 
+class Loras(msgspec.Struct, frozen=True, tag="loras"):
+    """Ask for the adapters; answered by `LoraList` or `CallFailed`."""
+
+    id: int
+
+
+class SetLoras(msgspec.Struct, frozen=True, tag="set_loras"):
+    """Change the default scales, 0 for those not named; answered by `LoraList` or `CallFailed`."""
+
+    id: int
+    scales: dict[int, float]
+
+
 class Slots(msgspec.Struct, frozen=True, tag="slots"):
     """Ask for the slots; answered by `SlotList` or `CallFailed`."""
 
@@ -107,14 +122,21 @@ class Describe(msgspec.Struct, frozen=True, tag="describe"):
     recheck: bool = False
 
 
+class Plan(msgspec.Struct, frozen=True, tag="plan"):
+    """Ask how a model would be loaded; answered by `Planned` or `CallFailed`. Needs no model."""
+
+    id: int
+    options: EngineOptions
+
+
 class Close(msgspec.Struct, frozen=True, tag="close"):
     """End the worker: requests in flight end with `EngineClosedError`."""
 
 
-Call = Tokenize | Detokenize | Render | Embed | Rerank | Slots | SlotAction
+Call = Tokenize | Detokenize | Render | Embed | Rerank | Loras | SetLoras | Slots | SlotAction
 """Commands with one answer."""
 
-Command = Load | Submit | Cancel | Call | Describe | Close
+Command = Load | Submit | Cancel | Call | Describe | Plan | Close
 
 
 class Loading(msgspec.Struct, frozen=True, tag="loading"):
@@ -185,6 +207,13 @@ class Reranked(msgspec.Struct, frozen=True, tag="reranked"):
     n_tokens: list[int]
 
 
+class LoraList(msgspec.Struct, frozen=True, tag="lora_list"):
+    """Answer to `Loras` and `SetLoras`."""
+
+    id: int
+    loras: list[LoraInfo]
+
+
 class SlotList(msgspec.Struct, frozen=True, tag="slot_list"):
     """Answer to `Slots`."""
 
@@ -206,6 +235,13 @@ class System(msgspec.Struct, frozen=True, tag="system"):
     info: SystemInfo
 
 
+class Planned(msgspec.Struct, frozen=True, tag="planned"):
+    """Answer to `Plan`."""
+
+    id: int
+    plan: LoadPlan
+
+
 class CallFailed(msgspec.Struct, frozen=True, tag="call_failed"):
     """A call could not be answered."""
 
@@ -219,9 +255,9 @@ class Died(msgspec.Struct, frozen=True, tag="died"):
     failure: Failed
 
 
-Answer = Tokens | Pieces | Rendering | Embedded | Reranked | SlotList | SlotResult
+Answer = Tokens | Pieces | Rendering | Embedded | Reranked | LoraList | SlotList | SlotResult
 
-Report = Loading | Ready | LoadFailed | Step | Answer | System | CallFailed | Died
+Report = Loading | Ready | LoadFailed | Step | Answer | System | Planned | CallFailed | Died
 
 _encoder = msgspec.msgpack.Encoder()
 _commands: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

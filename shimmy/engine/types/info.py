@@ -84,7 +84,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A loaded model and its context; sizes in bytes and tokens.
 
     `n_ctx` counts the cells that all rows share, `n_ctx_row` the most tokens of one. `n_embd` is
-    the length of its embeddings.
+    the length of its embeddings. `chat_template` is the source in use, `llama_cpp` the build.
     """
 
     path: str
@@ -97,11 +97,15 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     n_ctx: int
     n_batch: int
     n_parallel: int
-    n_ctx_slot: int = 0
     n_threads: int
     n_gpu_layers: int
     devices: list[str]
     has_chat_template: bool
+    chat_template: str = ""
+    chat_template_caps: dict[str, bool] = {}
+    bos_token: str = ""
+    eos_token: str = ""
+    llama_cpp: str = ""
     load_ms: float
     kind: ModelKind = "generative"
     n_ctx_row: int = 0

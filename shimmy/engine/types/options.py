@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from shimmy.config import GPU_BACKENDS as GPU_BACKENDS
+from shimmy import config
 
+GPU_BACKENDS = config.GPU_BACKENDS
 LOG_LEVELS = ("error", "warning", "info", "debug")
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 MAX_PARALLEL = 256

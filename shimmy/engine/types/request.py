@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from shimmy.engine.types.lora import check_scales
 from shimmy.engine.types.prompt import Prompt
 from shimmy.engine.types.sampling import SamplingParams
 from shimmy.errors import InvalidRequestError
@@ -22,7 +23,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     the answer (0: the token's own alone), `prompt_logprobs` for the same over the prompt.
     `cache_prompt` False computes the whole prompt anew. After `timeout` seconds a request that
     waits fails, and one that runs ends with reason `length`. `n_keep` first tokens of the prompt
-    survive context shifts, where those are on.
+    survive context shifts, where those are on. `lora` has scales by the adapters' numbers, 0 for
+    those not named; None means the model's default scales.
     """
 
     prompt: Prompt
@@ -37,6 +39,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     cache_prompt: bool = True
     timeout: float | None = None
     n_keep: int = 0
+    lora: dict[int, float] | None = None
 
     def check(self) -> None:
         """Raise `InvalidRequestError` naming the first field that cannot be."""
@@ -51,6 +54,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
             )
         if "" in self.stop:
             raise InvalidRequestError("stop must not hold an empty string", param="stop")
+        check_scales(self.lora or {})
         self._check_bounds()
 
     def _check_bounds(self) -> None:

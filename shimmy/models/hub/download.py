@@ -82,6 +82,7 @@ async def _more(
                 if have > file.size:
                     raise PullError(f"{file.url} sends more than the {file.size} bytes it stated")
                 out.write(chunk)
+                out.flush()  # a full disk is noticed here, and a kill loses nothing
                 progress(file.name, have)
     if have < file.size:
         raise aiohttp.ClientPayloadError(f"{file.size - have} bytes are missing")
@@ -115,10 +116,12 @@ def _verify(file: RemoteFile, part: Path) -> None:
 
 
 def _drop_other_versions(path: Path, part: Path) -> None:
-    """Remove what is left of a version that the server no longer has, and a file of a wrong size."""
+    """Remove what is left of a version that the server no longer has, and a link in our place."""
     prefix = f"{path.name}."
     for other in path.parent.iterdir():
-        if other.name.startswith(prefix) and other.suffix == ".part" and other != part:
+        if not (other.name.startswith(prefix) and other.suffix == ".part"):
+            continue
+        if other != part or other.is_symlink():
             other.unlink(missing_ok=True)
 
 

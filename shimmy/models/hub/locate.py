@@ -37,8 +37,10 @@ async def locate(spec: RepoSpec | UrlSpec, root: Path, *, mmproj: bool = True) -
 
 
 def _repository(spec: RepoSpec, root: Path, *, mmproj: bool) -> Pull:
-    from huggingface_hub import HfApi, get_token, hf_hub_url
+    from huggingface_hub import HfApi, constants, get_token, hf_hub_url
 
+    # it would ask the hub for a list of programs, to say which of them started us
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     # read now: the library reads it once, when it is imported
     endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     if not endpoint.startswith(("http://", "https://")):

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from shimmy.engine.types.lora import MAX_SCALE
 from shimmy.engine.types.prompt import Prompt
 from shimmy.engine.types.request import GenerateRequest
 from shimmy.server.dialects.fields import MAX_INT
 from shimmy.server.dialects.sampling import SamplingFields, sampling_of
 from shimmy.server.errors import FieldError
+
+
+class LoraScale(msgspec.Struct, kw_only=True):
+    """How strongly an adapter is applied; those that are not listed are not."""
+
+    id: int
+    scale: float
 
 
 class GenerationFields(SamplingFields, kw_only=True):
@@ -17,6 +27,7 @@ class GenerationFields(SamplingFields, kw_only=True):
     min_tokens: int | None = None
     cache_prompt: bool | None = None
     timeout: float | None = None
+    lora: list[LoraScale] | None = None
 
 
 def request_of(
@@ -45,7 +56,34 @@ def request_of(
         prompt_logprobs=prompt_logprobs,
         cache_prompt=body.cache_prompt is not False,
         timeout=body.timeout,
+        lora=None if body.lora is None else scales_of(body.lora, "lora"),
     )
+
+
+def scales_of(listed: list[LoraScale], field: str) -> dict[int, float]:
+    """Return scales by the adapters' numbers.
+
+    Raises:
+        FieldError: a number or scale cannot be, or a number is there twice; names which.
+    """
+    scales: dict[int, float] = {}
+    for i, one in enumerate(listed):
+        if not 0 <= one.id <= MAX_INT or one.id in scales:
+            what = "is there twice" if one.id in scales else "must be 0 or more"
+            raise FieldError(
+                f"{field}[{i}].id {what}, got {one.id}",
+                param=f"{field}[{i}].id",
+                code="invalid_value",
+            )
+        if not -MAX_SCALE <= one.scale <= MAX_SCALE:
+            raise FieldError(
+                f"{field}[{i}].scale must be between {-MAX_SCALE:g} and {MAX_SCALE:g}, "
+                f"got {one.scale}",
+                param=f"{field}[{i}].scale",
+                code="invalid_value",
+            )
+        scales[one.id] = one.scale
+    return scales
 
 
 def stops_of(stop: str | list[str] | None) -> list[str]:

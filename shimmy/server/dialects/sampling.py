@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from shimmy.engine.types.sampling import SamplingParams
+from shimmy.engine.types.sampling import MAX_SEED, SamplingParams
 from shimmy.errors import InvalidRequestError
 from shimmy.server.dialects.fields import MAX_INT
 from shimmy.server.errors import FieldError
@@ -79,8 +79,10 @@ def sampling_of(body: SamplingFields) -> SamplingParams:
 
 def _seed(seed: int | None) -> int | None:
     """Fold OpenAI's 64-bit seeds into llama.cpp's 32 bits; its -1 asks for a random one."""
-    if seed is None or seed == -1:
+    if seed is None:
         return None
+    if seed == -1:
+        return MAX_SEED
     if -(2**63) <= seed < 2**63:
         # 2**32 - 1 is llama.cpp's mark for "random" and is never reached
         return seed % (2**32 - 1)

@@ -1,0 +1,181 @@
+"""How a model is loaded so that it fits; what cannot fit is said with its sizes, and not tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from shimmy.engine.types.plan import LoadPlan, PlannedDevice
+from shimmy.errors import DoesNotFitError
+from shimmy.llama import backend
+from shimmy.worker.advice import flags_that_help
+from shimmy.worker.context_options import DEFAULT_N_CTX, DEFAULT_N_PARALLEL
+from shimmy.worker.logs import forward_logs
+from shimmy.worker.model_options import model_params
+from shimmy.worker.placement import choose, possible
+from shimmy.worker.room import HOST, Room, room
+from shimmy.worker.search import Choice, Search
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shimmy.engine.types.options import EngineOptions
+    from shimmy.worker.measure import Measure
+    from shimmy.worker.placement import Placement
+
+_GIB = 1 << 30
+
+
+def plan(
+    options: EngineOptions,
+    chosen: Placement,
+    there: Room | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> tuple[EngineOptions, LoadPlan]:
+    """Return the options of a load that fits, and what it takes; `there` is for tests.
+
+    Raises:
+        ModelLoadError, LlamaError: llama.cpp refuses the file.
+        LoadCancelledError: `cancelled` says so between two tries.
+        ConfigError: an option cannot be; it names the flag.
+    """
+    there = there or room(chosen.devices, mapped=options.load_mode == "mmap")
+    search = Search(chosen, there, cancelled)
+    best = search.best(options)
+    lacking = there.lacking(best.measured)
+    n_parallel = options.n_parallel or DEFAULT_N_PARALLEL
+    train = best.measured.n_ctx_train * n_parallel
+    n_ctx_max = min(search.n_ctx_max(best.measured, margin=False), train)
+    return best.options, LoadPlan(
+        n_layer=best.measured.n_layer,
+        n_expert=best.measured.n_expert,
+        n_gpu_layers=best.measured.n_gpu_layers,
+        n_cpu_moe=best.measured.n_layer if options.cpu_moe else best.options.n_cpu_moe,
+        n_ctx=best.measured.n_ctx,
+        n_ctx_max=n_ctx_max,
+        n_ctx_train=best.measured.n_ctx_train,
+        n_parallel=n_parallel,
+        cache_type_k=options.cache_type_k or "f16",
+        cache_type_v=options.cache_type_v or "f16",
+        devices=_devices(best.measured, there),
+        changes=_changes(options, best),
+        problem=_problem(best, chosen, there, n_ctx_max) if lacking else None,
+    )
+
+
+def plan_load(options: EngineOptions, cancelled: Callable[[], bool]) -> LoadPlan:
+    """Return how a load of `options` would go, in a process that has loaded nothing.
+
+    Raises:
+        ModelLoadError, LlamaError: llama.cpp refuses the file.
+        ConfigError: an option cannot be; it names the flag.
+    """
+    with forward_logs(options.log_level):
+        backend.init(retry=options.retry_backends)
+        chosen = choose(options)
+        options, notes = possible(options, chosen)
+        _, planned = plan(options, chosen, cancelled=cancelled)
+    return msgspec.structs.replace(planned, changes=[*notes, *planned.changes])
+
+
+def fitted(
+    options: EngineOptions,
+    chosen: Placement,
+    cancelled: Callable[[], bool] = lambda: False,
+    there: Room | None = None,
+) -> tuple[EngineOptions, list[str]]:
+    """Return the options of a load that fits, and what was changed for it.
+
+    Where there is plainly room, llama.cpp is not asked: that would read the vocabulary twice.
+
+    Raises:
+        DoesNotFitError: nothing fits; says what it takes, and which flags would help.
+    """
+    there = there or room(chosen.devices, mapped=options.load_mode == "mmap")
+    if _is_plain(options, chosen, there):
+        return options, []
+    options, planned = plan(options, chosen, there, cancelled)
+    if planned.problem is not None:
+        raise DoesNotFitError(planned.problem)
+    return options, planned.changes
+
+
+def _is_plain(options: EngineOptions, chosen: Placement, there: Room) -> bool:
+    """Whether a model is so small that its tensors need not be counted.
+
+    At 8192 tokens no architecture's cache is larger than its weights; a GiB is for computing.
+    """
+    path = Path(options.model_path)
+    if len(chosen.devices) > 1 or "-of-" in path.name:
+        return False
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return True  # the load says what is wrong
+    n_ctx = max(options.n_ctx or DEFAULT_N_CTX, DEFAULT_N_CTX)
+    # n_ubatch rows of a mask, and the cells' own books
+    bound = size * (1 + n_ctx / DEFAULT_N_CTX) + 2 * _GIB + n_ctx * 16_384
+    return all(bound < free for name, free in there.free.items())
+
+
+def _devices(measured: Measure, there: Room) -> list[PlannedDevice]:
+    return [
+        PlannedDevice(
+            device=name,
+            weights=part.weights,
+            expert_weights=part.expert_weights,
+            kv=part.kv,
+            compute=part.compute,
+            free=there.free.get(name),
+            total=there.total.get(name),
+        )
+        for name, part in measured.devices.items()
+    ]
+
+
+def _changes(asked: EngineOptions, best: Choice) -> list[str]:
+    """Say what was chosen because memory is short."""
+    got, notes = best.options, []
+    if got.n_ctx != asked.n_ctx:
+        notes.append(f"the context is {got.n_ctx} tokens, so that it fits: -c/--ctx-size sets it")
+    if got.n_cpu_moe != asked.n_cpu_moe:
+        notes.append(
+            f"the experts of {got.n_cpu_moe} layers are in host memory: --n-cpu-moe sets it"
+        )
+    if got.n_gpu_layers != asked.n_gpu_layers:
+        notes.append(
+            f"{best.measured.n_gpu_layers} of {best.measured.n_layer + 1} layers are on a GPU: "
+            "-ngl sets it"
+        )
+    return notes
+
+
+def _problem(best: Choice, chosen: Placement, there: Room, n_ctx_max: int) -> str:
+    """Say what is missing where, and which flags would help."""
+    lines = [
+        f"{name} has {_gb(there.free[name])} free, and this takes {_gb(missing)} more"
+        for name, missing in there.lacking(best.measured).items()
+    ]
+    parts = best.measured.devices.values()
+    help_ = flags_that_help(
+        best.options,
+        model_params(best.options, chosen),
+        weights=sum(part.weights for part in parts),
+        experts=sum(part.expert_weights for part in parts),
+        n_layer=best.measured.n_layer,
+        n_ctx=best.measured.n_ctx,
+        kv=sum(part.kv for part in parts),
+    )
+    if HOST in there.lacking(best.measured) and not there.mapped:
+        help_.append(
+            "SHIMMY_MMAP=1: the weights are read from the file as they are needed, which is slow"
+        )
+    if n_ctx_max:
+        help_.append(f"-c {n_ctx_max}: the most that fits as the model lies")
+    return "\n  ".join([f"the model does not fit: {'; '.join(lines)}", *help_])
+
+
+def _gb(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.2f} GB"

@@ -1,0 +1,235 @@
+"""What is chosen when memory is short: real sizes on the CPU, invented ones for GPUs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shimmy.engine.types.options import EngineOptions
+from shimmy.errors import ConfigError, DoesNotFitError, LoadCancelledError, ModelLoadError
+from shimmy.llama import backend
+from shimmy.worker import search
+from shimmy.worker.loading import LoadTicket, load
+from shimmy.worker.measure import Measure, Part, measure
+from shimmy.worker.placement import Placement
+from shimmy.worker.planning import fitted, plan
+from shimmy.worker.room import Room
+from tests.support.tiny_gguf import write_model
+
+CPU = Placement(backend="cpu", devices=())
+GPU = Placement(backend="cuda", devices=("CUDA0",))
+GIB = 1 << 30
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _backends():
+    backend.init()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    return write_model(tmp_path_factory.mktemp("m") / "m.gguf", n_ctx=131_072)
+
+
+def options(path: Path, **more) -> EngineOptions:
+    given = {"n_threads": 1, "gpu_backend": "cpu", "n_parallel": 1} | more
+    return EngineOptions(model_path=str(path), **given)
+
+
+def host(free: int, **more) -> Room:
+    return Room(free={"CPU": free}, total={"CPU": 1 << 40}, **more)
+
+
+@pytest.mark.parametrize("more", [{}, {"cache_type_k": "q8_0", "cache_type_v": "q8_0"}])
+def test_the_sizes_are_those_of_the_model_when_it_is_loaded(tiny, more):
+    asked = options(tiny, n_ctx=2048, **more)
+    part = measure(asked, CPU).devices["CPU"]
+    with load(asked, LoadTicket(), lambda _: None) as loaded:
+        [real] = loaded.info.placement
+    assert (part.weights, part.kv, part.compute) == (real.weights, real.kv, real.compute)
+
+
+def test_a_long_context_is_computed_along_the_line_and_not_allocated(tiny):
+    short, long = (measure(options(tiny, n_ctx=n), CPU) for n in (32_768, 10**9))
+    per_cell = short.devices["CPU"].kv / 32_768
+    assert long.devices["CPU"].kv == pytest.approx(per_cell * 10**9, rel=0.01)
+    assert long.n_ctx == 10**9
+
+
+@pytest.mark.parametrize("arch", ["mamba", "bert", "qwen2vl"])
+def test_models_of_every_memory_are_measured(tmp_path, arch):
+    path = write_model(tmp_path / f"{arch}.gguf", arch=arch)
+    assert measure(options(path), CPU).devices["CPU"].weights > 0
+
+
+def test_with_room_everything_is_as_it_was_asked_for(tiny):
+    asked = options(tiny)
+    chosen, planned = plan(asked, CPU, host(64 * GIB))
+    assert chosen == asked
+    assert (planned.n_ctx, planned.changes, planned.problem) == (8192, [], None)
+    assert planned.n_ctx_max == planned.n_ctx_train == 131_072
+
+
+def test_the_context_shrinks_to_what_main_memory_has(tiny):
+    whole = measure(options(tiny), CPU).devices["CPU"].need
+    half = measure(options(tiny, n_ctx=4096), CPU).devices["CPU"].need
+    chosen, changes = fitted(options(tiny), CPU, there=host((whole + half) // 2))
+    assert chosen.n_ctx is not None
+    assert 4096 <= chosen.n_ctx < 8192
+    assert measure(chosen, CPU).devices["CPU"].need <= (whole + half) // 2
+    assert changes == [
+        f"the context is {chosen.n_ctx} tokens, so that it fits: -c/--ctx-size sets it"
+    ]
+
+
+def test_a_context_that_was_given_is_not_touched_but_refused_with_the_numbers(tiny):
+    with pytest.raises(DoesNotFitError) as caught:
+        fitted(options(tiny, n_ctx=8192), CPU, there=host(4_000_000))
+    said = caught.value.message
+    assert said.startswith("the model does not fit: CPU has 0.00 GB free, and this takes")
+    assert "the weights take" in said
+    assert "-c 4096: half of the context frees" in said
+    assert "-ctk q8_0" in said
+    assert "SHIMMY_MMAP=1" in said
+
+
+def test_weights_that_are_mapped_may_be_larger_than_memory(tiny):
+    part = measure(options(tiny, n_ctx=4096), CPU).devices["CPU"]
+    free = part.kv + part.compute
+    asked = options(tiny, n_ctx=4096)
+    assert plan(asked, CPU, host(free))[1].problem is not None
+    assert plan(asked, CPU, host(free, mapped=True))[1].problem is None
+
+
+def test_a_small_model_is_loaded_without_asking_twice(tiny, monkeypatch):
+    monkeypatch.setattr(search, "measure", lambda *_: pytest.fail("asked"))
+    assert fitted(options(tiny), CPU, there=host(64 * GIB)) == (options(tiny), [])
+
+
+def test_a_load_that_was_given_up_is_not_planned_on(tiny):
+    with pytest.raises(LoadCancelledError):
+        fitted(options(tiny), CPU, lambda: True, there=host(1))
+
+
+def test_a_file_that_cannot_be_read_is_a_load_error(tmp_path):
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelLoadError):
+        plan(options(tmp_path / "m.gguf"), CPU, host(64 * GIB))
+
+
+def test_an_option_that_cannot_be_names_its_flag(tiny):
+    with pytest.raises(ConfigError) as caught:
+        plan(options(tiny, cache_type_k="q9"), CPU, host(64 * GIB))
+    assert caught.value.param == "--cache-type-k"
+
+
+# a model of ten layers and an output, a GiB each, half of it experts; a MiB of cache a token
+N_LAYER = 10
+
+
+def invented(asked: EngineOptions, _: Placement) -> Measure:
+    n_expert = 8 if "moe" in asked.model_path else 0
+    n_ctx = asked.n_ctx or 8192
+    on_gpu = N_LAYER + 1 if asked.n_gpu_layers is None else min(asked.n_gpu_layers, N_LAYER + 1)
+    off = N_LAYER if asked.cpu_moe else asked.n_cpu_moe or 0
+    experts = min(off, on_gpu) * GIB // 2 if n_expert else 0
+    kv = n_ctx * (1 << 20)
+
+    def part(weights: int, share: float) -> Part:
+        return Part(
+            weights=weights, expert_weights=0, kv=int(kv * share), compute=GIB // 8,
+            kv_per_cell=(1 << 20) * share, compute_per_cell=0.0,
+        )  # fmt: skip
+
+    share = on_gpu / (N_LAYER + 1)
+    return Measure(
+        n_layer=N_LAYER,
+        n_expert=n_expert,
+        n_ctx=n_ctx,
+        n_ctx_train=131_072,
+        n_gpu_layers=on_gpu,
+        devices={
+            "CUDA0": part(on_gpu * GIB - experts, share),
+            "CPU": part((N_LAYER + 1 - on_gpu) * GIB + experts, 1 - share),
+        },
+    )
+
+
+def machine(gpu: float, ram: float = 64) -> Room:
+    free = {"CUDA0": int(gpu * GIB), "CPU": int(ram * GIB)}
+    return Room(free=free, total=free)
+
+
+@pytest.fixture
+def no_llama(monkeypatch):
+    monkeypatch.setattr(search, "measure", invented)
+
+
+def asked(name: str = "dense", **more) -> EngineOptions:
+    return EngineOptions(model_path=f"/{name}.gguf", n_parallel=1, **more)
+
+
+def test_all_layers_go_to_a_gpu_that_has_room(no_llama):
+    _, planned = plan(asked(), GPU, machine(24))
+    assert (planned.n_gpu_layers, planned.n_ctx, planned.changes) == (11, 8192, [])
+
+
+def test_first_the_context_shrinks(no_llama):
+    chosen, planned = plan(asked(), GPU, machine(18))
+    assert (chosen.n_gpu_layers, planned.n_gpu_layers) == (None, 11)
+    assert 4096 <= planned.n_ctx < 8192
+    assert planned.devices[0].need <= 17 * GIB
+
+
+def test_then_the_experts_of_as_few_layers_as_needed_stay_in_main_memory(no_llama):
+    chosen, planned = plan(asked("moe", n_ctx=8192), GPU, machine(18))
+    # 11 + 8 + 1/8 GiB on 17: five halves are too much
+    assert (chosen.n_cpu_moe, chosen.n_gpu_layers) == (5, None)
+    assert planned.n_gpu_layers == 11
+    assert planned.changes == ["the experts of 5 layers are in host memory: --n-cpu-moe sets it"]
+
+
+def test_a_dense_model_leaves_layers_in_main_memory(no_llama):
+    chosen, planned = plan(asked(n_ctx=8192), GPU, machine(12))
+    # 11 GiB hold six layers of 1 + 8/11 GiB
+    assert chosen.n_gpu_layers == planned.n_gpu_layers == 6
+    assert planned.problem is None
+    assert "6 of 11 layers are on a GPU: -ngl sets it" in planned.changes
+
+
+@pytest.mark.parametrize(
+    "given", [{"n_gpu_layers": 11}, {"n_gpu_layers": 8, "n_ctx": 8192}, {"tensor_split": [1.0]}]
+)
+def test_flags_that_were_given_stay(no_llama, given):
+    chosen, planned = plan(asked(**given), GPU, machine(4))
+    assert {name: getattr(chosen, name) for name in given} == given
+    assert planned.problem is not None
+    assert "CUDA0 has 4.29 GB free" in planned.problem
+
+
+def test_given_experts_stay_and_layers_go(no_llama):
+    chosen, _ = plan(asked("moe", n_ctx=8192, n_cpu_moe=1), GPU, machine(12))
+    assert chosen.n_cpu_moe == 1
+    assert chosen.n_gpu_layers is not None
+
+
+def test_where_the_experts_are_not_enough_layers_follow(no_llama):
+    chosen, planned = plan(asked("moe", n_ctx=8192), GPU, machine(9))
+    assert chosen.n_cpu_moe == N_LAYER
+    assert 0 < planned.n_gpu_layers < 11
+    assert planned.problem is None
+
+
+def test_what_fits_nowhere_is_refused(no_llama):
+    chosen, planned = plan(asked(n_ctx=8192), GPU, machine(4, ram=4))
+    assert planned.problem is not None
+    assert "CPU has 4.29 GB free" in planned.problem
+    assert chosen.n_gpu_layers is not None
+
+
+def test_a_gpu_that_says_nothing_of_its_memory_limits_nothing(no_llama):
+    silent = Room(free={"CPU": 64 * GIB}, total={"CPU": 64 * GIB})
+    _, planned = plan(asked(), GPU, silent)
+    assert planned.n_gpu_layers == 11
+    assert planned.devices[0].free is None
