@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from aiohttp import web
 
 from shimmy.errors import InvalidRequestError
+from shimmy.models.defaults import with_system
 from shimmy.server.dialects import embeddings as embed
 from shimmy.server.dialects import rerank as rank
 from shimmy.server.dialects import tokens as words
@@ -89,5 +90,5 @@ async def apply_template(request: web.Request) -> web.Response:
     body = words.parse_template(await read_body(request))
     prompt = prompt_of(body)
     async with _hold(request, body.model) as lease:
-        rendering = await lease.engine.render(prompt)
+        rendering = await lease.engine.render(with_system(prompt, lease.entry.system))
     return json_response(words.encode_prompt(rendering.text))

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from shimmy.engine.types.prompt import ChatPrompt
+from shimmy.models.defaults import with_system
 from shimmy.server.errors import Problem
 from shimmy.server.handler import read_body
 from shimmy.server.keys import POOL, TRACE
@@ -27,7 +28,8 @@ def count_tokens(
         request[TRACE].error_form = error_form
         model, prompt = parse(await read_body(request))
         async with request.app[POOL].use(model) as lease:
-            n_tokens = (await lease.engine.render(prompt)).n_tokens
+            meant = with_system(prompt, lease.entry.system)
+            n_tokens = (await lease.engine.render(meant)).n_tokens
         named = {"object": object_name} if object_name else {}
         return json_response({**named, "input_tokens": n_tokens})
 

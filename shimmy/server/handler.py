@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from aiohttp import web
 
 from shimmy.engine.types.event import Delta, Finished
+from shimmy.models.defaults import with_defaults
 from shimmy.server.dialects.types import Call, Dialect, Head, Output, StreamEncoder
 from shimmy.server.errors import FieldError, problem_of
 from shimmy.server.holding import hold
@@ -19,6 +21,7 @@ from shimmy.server.keys import CONFIG, TRACE
 from shimmy.server.middleware import log_problem
 from shimmy.server.reply import json_response
 from shimmy.server.run import Run, broken
+from shimmy.server.seams import Lease
 from shimmy.server.sse import ClientGoneError, EventStream
 from shimmy.server.trace import Trace
 
@@ -37,10 +40,22 @@ async def answer(request: web.Request, dialect: Dialect, call: Call) -> web.Stre
     """Return what the model says to `call`, in one piece or as a stream."""
     if call.stream:
         return await _stream(request, dialect, call)
-    async with hold(request, call) as lease, Run(lease.engine, call) as run:
+    async with hold(request, call) as lease, Run(lease.engine, _meant(call, lease)) as run:
         head = _head(dialect, lease.entry.name, await run.accepted())
         output = await _collect(run, call, request[TRACE])
     return json_response(dialect.encode(call, head, output))
+
+
+def _meant(call: Call, lease: Lease) -> Call:
+    """Return `call` with what its model's store says where the body says nothing."""
+    entry = lease.entry
+    if not entry.parameters and not entry.system:
+        return call
+    first, *more = (
+        with_defaults(each, entry.parameters, entry.system, limited=not call.default_limit)
+        for each in (call.request, *call.more)
+    )
+    return replace(call, request=first, more=tuple(more))
 
 
 def _head(dialect: Dialect, model: str, prompt_tokens: int) -> Head:
@@ -87,7 +102,10 @@ async def _stream(request: web.Request, dialect: Dialect, call: Call) -> web.Str
     try:
         async with stream:
             try:
-                async with hold(request, call) as lease, Run(lease.engine, call) as run:
+                async with (
+                    hold(request, call) as lease,
+                    Run(lease.engine, _meant(call, lease)) as run,
+                ):
                     head = _head(dialect, lease.entry.name, await run.accepted())
                     encoder = dialect.stream(call, head)
                     await stream.open()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from shimmy.engine.generation import Generation
 from shimmy.engine.types.frame import Embedded, Rendering, Reranked
@@ -39,6 +39,14 @@ class ModelEntry(Protocol):
     @property
     def modified(self) -> int:
         """Unix seconds."""
+
+    @property
+    def system(self) -> str | None:
+        """The system message of chats that have none."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Defaults of requests, by Ollama's names."""
 
 
 class Registry(Protocol):

@@ -28,6 +28,13 @@ def test_what_a_model_is_for_decides(shimmy):
     assert all("embed" in name for name in names(result))
 
 
+def test_json_says_where_a_figure_is_from_and_when_it_was_checked(shimmy):
+    result = shimmy("recommend", "--vram", "0", "--ram", "100MB", "--all", "--json")
+    models = [one["model"] for one in json.loads(result.stdout)["models"]]
+    assert all(model["source"].startswith("https://") for model in models)
+    assert all(model["checked"] is None or model["checked"] >= model["as_of"] for model in models)
+
+
 def test_nothing_that_fits_is_said(shimmy):
     result = shimmy("recommend", "--vram", "0", "--ram", "100MB")
     assert "nothing of the catalogue fits" in result.stdout

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 
 from shimmy.errors import InvalidRequestError
-from shimmy.models.catalogue import Machine, catalogue, recommend
+from shimmy.models.catalogue import CatalogueModel, Machine, catalogue, recommend
 from shimmy.models.entry import ModelEntry
 from shimmy.models.hub.names import REPO
 
@@ -17,6 +18,26 @@ def test_every_model_has_a_source_a_date_and_a_repository():
         assert model.source.startswith("https://"), model.name
         assert re.fullmatch(r"20\d\d-\d\d", model.as_of), model.name
         assert REPO.fullmatch(model.repo), model.name
+
+
+def test_the_month_of_a_check_is_not_before_that_of_the_source():
+    for model in KNOWN.models:
+        if model.checked is not None:
+            assert re.fullmatch(r"20\d\d-\d\d", model.checked), model.name
+            assert model.as_of <= model.checked, model.name
+
+
+def test_an_entry_without_a_check_is_read():
+    fields = msgspec.to_builtins(KNOWN.models[0])
+    del fields["checked"]
+    assert msgspec.convert(fields, CatalogueModel).checked is None
+
+
+@pytest.mark.parametrize("field", ["chekced", "n_layers"])
+def test_a_field_that_there_is_not_is_refused(field):
+    fields = msgspec.to_builtins(KNOWN.models[0])
+    with pytest.raises(msgspec.ValidationError, match=field):
+        msgspec.convert(fields | {field: 1}, CatalogueModel)
 
 
 def test_names_are_unique_and_drafts_exist():
@@ -49,9 +70,33 @@ def test_tools_are_claimed_only_where_the_source_does():
     [
         # sizes of the published files, in bytes, to 4 %
         ("llama-3.1-8b", "Q4_K_M", 4.92e9),
+        ("llama-3.2-1b", "Q4_K_M", 807_694_464),
+        ("llama-3.2-1b", "Q5_K_M", 911_503_488),
+        ("llama-3.2-3b", "Q4_K_M", 2_019_377_696),
+        ("llama-3.3-70b", "Q4_K_M", 42.5e9),
+        ("qwen3-0.6b", "Q8_0", 0.64e9),
+        ("qwen3-1.7b", "Q8_0", 1_834_426_016),
+        ("qwen3-4b", "Q4_K_M", 2_497_280_256),
         ("qwen3-8b", "Q4_K_M", 5.03e9),
-        ("gpt-oss-20b", "MXFP4", 12.1e9),
+        ("qwen3-14b", "Q4_K_M", 9_001_752_960),
+        ("qwen3-32b", "Q4_K_M", 19_762_149_024),
+        ("qwen3-30b-a3b-2507", "Q6_K", 25_092_532_640),
+        ("qwen3-coder-30b-a3b", "Q4_K_M", 18_556_689_568),
+        ("qwen2.5-coder-0.5b", "Q4_K_M", 0.491e9),
+        ("qwen2.5-coder-0.5b", "Q8_0", 675_710_848),
+        ("qwen2.5-coder-1.5b", "Q4_K_M", 1_117_320_736),
+        ("qwen2.5-coder-1.5b", "Q8_0", 1_894_532_128),
+        ("qwen2.5-coder-3b", "Q4_K_M", 2_104_932_768),
+        ("gemma-3-1b", "Q4_K_M", 806_058_240),
+        ("gemma-3-1b", "Q8_0", 1.07e9),
+        ("gemma-3-12b", "Q4_K_M", 7_300_778_336),
+        ("gpt-oss-20b", "MXFP4", 12_109_566_560),
         ("gpt-oss-120b", "MXFP4", 63.4e9),
+        ("mistral-small-3.2-24b", "Q6_K", 19_345_952_288),
+        ("phi-4", "Q4_K_M", 9.05e9),
+        ("smollm2-1.7b", "Q4_K_M", 1_055_609_536),
+        ("qwen3-embedding-8b", "Q4_K_M", 4_676_804_928),
+        ("nomic-embed-text-v1.5", "Q8_0", 146_146_432),
     ],
 )
 def test_computed_sizes_are_near_those_of_the_files(name, quant, size):

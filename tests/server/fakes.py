@@ -202,6 +202,8 @@ class Entry:
     size: int = 1000
     source: str = "discovered"
     modified: int = 1_700_000_000
+    system: str | None = None
+    parameters: dict[str, object] = field(default_factory=dict)
 
 
 class FakeRegistry:

@@ -5,7 +5,7 @@ import math
 import msgspec
 import pytest
 
-from shimmy.engine.types.sampling import SamplingParams
+from shimmy.engine.types.sampling import MAX_SEED, SamplingParams
 from shimmy.errors import InvalidRequestError
 from shimmy.server.dialects.fields import decode
 from shimmy.server.dialects.sampling import SamplingFields, sampling_of
@@ -60,7 +60,7 @@ def test_a_value_out_of_range_names_its_field():
 @pytest.mark.parametrize(
     ("seed", "engine"),
     [
-        (-1, None),
+        (-1, MAX_SEED),
         (0, 0),
         (7, 7),
         (2**32 - 2, 2**32 - 2),

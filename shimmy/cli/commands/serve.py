@@ -186,10 +186,9 @@ def _spec(bind: str | None, host: str | None, port: int | None) -> str | None:
 
 
 def _log(level: str) -> None:
+    from shimmy.cli.line_log import log_to_stderr
+
     more = level in {"info", "debug"}
-    logging.basicConfig(
-        level=logging.INFO if more else level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    log_to_stderr(logging.INFO if more else level.upper())
     quiet = logging.ERROR if level == "error" else logging.INFO
     logging.getLogger("shimmy").setLevel(logging.DEBUG if more else quiet)

@@ -18,6 +18,7 @@ class CatalogueModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     `quants` are files that are there, the usual one first. `n_swa` cells are all that `n_layer_swa`
     of the layers keep. `bits` are per parameter, where a type's usual figure is not this model's.
+    `as_of` and `checked` are months: of the source, and in which others were found to agree with it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class CatalogueModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     uses: tuple[Use, ...]
     source: str
     as_of: str
+    checked: str | None = None
     n_params_active: int | None = None
     n_swa: int | None = None
     n_layer_swa: int | None = None

@@ -87,6 +87,7 @@ def parse(raw: bytes) -> Call:
         best=best,
         extra="logprobs" if body.logprobs is not None else None,
         names={"prompt_logprobs": "logprobs"},
+        default_limit=limit is None,
     )
 
 

@@ -27,6 +27,7 @@ class GenerationFields(SamplingFields, kw_only=True):
     min_tokens: int | None = None
     cache_prompt: bool | None = None
     timeout: float | None = None
+    n_keep: int | None = None
     lora: list[LoraScale] | None = None
 
 
@@ -56,6 +57,7 @@ def request_of(
         prompt_logprobs=prompt_logprobs,
         cache_prompt=body.cache_prompt is not False,
         timeout=body.timeout,
+        n_keep=n_keep_of(body.n_keep),
         lora=None if body.lora is None else scales_of(body.lora, "lora"),
     )
 
@@ -84,6 +86,21 @@ def scales_of(listed: list[LoraScale], field: str) -> dict[int, float]:
             )
         scales[one.id] = one.scale
     return scales
+
+
+def n_keep_of(n_keep: int | None) -> int:
+    """Return how many tokens of the prompt a context shift leaves; llama-server's -1 is all of them.
+
+    Raises:
+        FieldError: it is less than that.
+    """
+    if n_keep is not None and not -1 <= n_keep <= MAX_INT:
+        raise FieldError(
+            f"n_keep must be -1 (all of the prompt) or a number of tokens, got {n_keep}",
+            param="n_keep",
+            code="invalid_value",
+        )
+    return MAX_INT if n_keep == -1 else n_keep or 0
 
 
 def stops_of(stop: str | list[str] | None) -> list[str]:

@@ -58,6 +58,7 @@ def parse(raw: bytes) -> Call:
         prompt_field="prompt" if body.messages is None else "messages",
         stream=body.stream is not False,
         request=request_of(body, _prompt(body), DEFAULT_MAX_TOKENS if limit is None else limit),
+        default_limit=limit is None,
     )
 
 

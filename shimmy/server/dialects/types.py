@@ -24,7 +24,8 @@ class Call:
     `best` keeps that many of each prompt's choices, the likeliest. `extra` is what the dialect's
     own encoders need of the body. The model stays loaded for `idle_unload` seconds after the answer
     (inf: for good), if the body says so. `names` has the engine's field names that differ from the
-    body's, with the body's.
+    body's, with the body's. With `default_limit` the body sets no `max_tokens`: it is the
+    endpoint's own, and a model's goes before.
     """
 
     model: str | None
@@ -38,6 +39,7 @@ class Call:
     extra: Any = None
     idle_unload: float | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    default_limit: bool = False
 
     @property
     def n_choices(self) -> int:
