@@ -78,6 +78,7 @@ class Banner:
         self._line("context", f"{info.n_ctx} tokens for {info.n_parallel} slots{limit}")
         url = url_of(self._address)
         self._line("OpenAI", f"{url}/v1")
+        self._line("Anthropic", url)
         self._line("native", f"{url}/api/generate")
         self._line("health", f"{url}/health")
         self._console.print(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import queue
 import time
 from dataclasses import dataclass, replace
-from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from shimmy.engine.types.event import Event, Failed
 from shimmy.engine.types.frame import Report, Step
 from shimmy.errors import DeadlineError, EngineClosedError, InvalidRequestError, ShimmyError
 from shimmy.llama.stepper import Finish, RowEvent, StepCode
+from shimmy.worker.deadlines import Deadlines
 from shimmy.worker.job import Admit, Evict, Rewind
 from shimmy.worker.lora_set import NO_LORAS
 
@@ -19,16 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from shimmy.worker.embedder import Embedder
-    from shimmy.worker.job import Job
+    from shimmy.worker.paging import Paging
     from shimmy.worker.prefix import Placement
-    from shimmy.worker.resident import Resident
     from shimmy.worker.runner import Runner
     from shimmy.worker.scheduler import Scheduler
     from shimmy.worker.task import Task
-
-
-_STALE = 64
-"""Deadlines of ended tasks that may lie about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +46,6 @@ class _Stop:
     pass
 
 
-class Paging(Protocol):
-    """Where cells go that are needed for others, and come back from."""
-
-    def begin(self, *, busy: bool) -> None:
-        """Start the time of a step, which is short while rows generate."""
-
-    def save(self, resident: Resident) -> None:
-        """Keep what an idle sequence holds, which is removed then."""
-
-    def load(self, job: Job) -> int:
-        """Bring back first tokens of a job; return how many are in its cells, 0 if none are left."""
-
-    def checkpoint(self, job: Job) -> None:
-        """Keep the state that a row has reached at its mark."""
-
-
 class Loop:
     """Runs tasks until told to stop. `add`, `cancel` and `stop` may be called from any thread."""
 
@@ -81,7 +60,7 @@ class Loop:
         """`emit` gets one `Step` for each engine step that has something to say."""
         self._paging = paging
         self._embedder = embedder
-        self._deadlines: list[tuple[float, int]] = []
+        self._deadlines = Deadlines()
         self._scheduler = scheduler
         self._runner = runner
         self._emit = emit
@@ -151,7 +130,7 @@ class Loop:
                     self._tasks[task.job.id] = task
                     self._scheduler.submit(task.job)
                     if task.deadline is not None:
-                        heappush(self._deadlines, (task.deadline, task.job.id))
+                        self._deadlines.add(task.job.id, task.deadline)
                 case _Cancel(request_id):
                     self._drop(request_id)
                     if self._embedder is not None:
@@ -191,9 +170,7 @@ class Loop:
 
     def _expire(self) -> None:
         """End the tasks whose time is over: those that wait fail, those that run are cut off."""
-        now = time.monotonic()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, job_id = heappop(self._deadlines)
+        for job_id in self._deadlines.take_due(time.monotonic()):
             task = self._tasks.get(job_id)
             if task is None:
                 continue
@@ -307,9 +284,7 @@ class Loop:
         del self._tasks[task.job.id]
         self._n_ended += 1
         task.close()
-        if len(self._deadlines) > 2 * len(self._tasks) + _STALE:
-            self._deadlines = [one for one in self._deadlines if one[1] in self._tasks]
-            heapify(self._deadlines)
+        self._deadlines.tidy(self._tasks)
 
     def _free(self, seq_id: int | None) -> None:
         if seq_id is not None:
