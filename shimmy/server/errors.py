@@ -10,7 +10,7 @@
     ModelNotFoundError    404     invalid_request_error       no
     OverloadedError       429     rate_limit_error            Retry-After
     SlowReaderError       408     invalid_request_error       in streams only
-    UnsupportedError      501     not_supported_error         x-should-retry: false
+    UnsupportedError      400     not_supported_error         not switched on here
     DeadlineError         503     unavailable_error           Retry-After: its timeout ended in the queue
     EngineLoadingError    503     unavailable_error           Retry-After
     EngineDeadError       503     unavailable_error           Retry-After: the worker is restarted
@@ -100,7 +100,7 @@ _RULES: tuple[tuple[type[errors.ShimmyError], int, str], ...] = (
     (ForbiddenError, 403, "permission_error"),
     (errors.OverloadedError, 429, "rate_limit_error"),
     (errors.SlowReaderError, 408, "invalid_request_error"),
-    (errors.UnsupportedError, 501, "not_supported_error"),
+    (errors.UnsupportedError, 400, "not_supported_error"),
     (errors.DeadlineError, 503, "unavailable_error"),
     (errors.EngineLoadingError, 503, "unavailable_error"),
     (errors.EngineDeadError, 503, "unavailable_error"),
@@ -142,7 +142,7 @@ def _headers(error: errors.ShimmyError, status: int) -> dict[str, str]:
         return {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
     if status == 503:
         return {"Retry-After": "1"}
-    if isinstance(error, errors.ModelLoadError | errors.BackendError | errors.UnsupportedError):
+    if isinstance(error, errors.ModelLoadError | errors.BackendError):
         return _NO_RETRY
     if isinstance(error, AuthenticationError):
         return {"WWW-Authenticate": "Bearer"}

@@ -152,7 +152,7 @@ def test_props_are_those_of_the_named_model(served: Served) -> None:
 
 def test_props_cannot_be_changed(served: Served) -> None:
     status, answer = served.post("/props", {"chat_template": "x"})
-    assert status == 501
+    assert status == 400
     assert answer["error"]["code"] == "not_supported"
 
 

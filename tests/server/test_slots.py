@@ -83,6 +83,6 @@ def test_without_the_flag_there_are_no_sessions(tmp_path: Path) -> None:
     with serve(tmp_path, "-np", "2") as server:
         assert server.get("/slots")[0] == 200
         status, answer = server.post("/slots/0?action=save", {"filename": "a"})
-    assert status == 501
+    assert status == 400
     assert answer["error"]["code"] == "not_supported"
     assert "--slot-save-path" in answer["error"]["message"]
