@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from shimmy.engine.process import ProcessTransport
-from shimmy.engine.types.frame import CallFailed, Describe, Report, System
-from shimmy.errors import BackendError
+from shimmy.engine.question import ask
+from shimmy.engine.types.frame import Describe, System
+from shimmy.errors import BackendError, EngineDeadError
 
 if TYPE_CHECKING:
     from shimmy.engine.types.info import SystemInfo
 
 # the first time on a machine each backend is tried, and a driver may compile for a minute; trials end by themselves
 _SECONDS = 600.0
-
-
-class _Question:
-    """Waits for one answer."""
-
-    def __init__(self) -> None:
-        self.answer: asyncio.Future[SystemInfo] = asyncio.get_running_loop().create_future()
-
-    def on_report(self, report: Report) -> None:
-        if self.answer.done():
-            return
-        match report:
-            case System(_, info):
-                self.answer.set_result(info)
-            case CallFailed(_, failure):
-                self.answer.set_exception(failure.error())
-            case _:
-                pass
-
-    def on_end(self, reason: str) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(_DiedError(f"the worker that looks for devices {reason}"))
-
-
-class _DiedError(BackendError):
-    """The question killed the worker."""
 
 
 async def describe_system(*, retry_backends: bool = False) -> SystemInfo:
@@ -52,19 +25,18 @@ async def describe_system(*, retry_backends: bool = False) -> SystemInfo:
     """
     try:
         return await _ask(retry=retry_backends, recheck=False)
-    except _DiedError:
-        # A driver that was sound when it was tried has broken since: new trials find out which, and leave it out.
+    except EngineDeadError:
+        pass
+    # A driver that was sound when it was tried has broken since: new trials find out which, and leave it out.
+    try:
         return await _ask(retry=True, recheck=True)
+    except EngineDeadError as error:
+        raise BackendError(f"looking for devices: {error.message}") from None
 
 
 async def _ask(*, retry: bool, recheck: bool) -> SystemInfo:
-    question = _Question()
-    transport = ProcessTransport()
-    await transport.start(question)
     try:
-        transport.send(Describe(1, retry=retry, recheck=recheck))
-        return await asyncio.wait_for(question.answer, _SECONDS)
+        command = Describe(1, retry=retry, recheck=recheck)
+        return (await ask(command, System, seconds=_SECONDS)).info
     except TimeoutError:
         raise BackendError(f"no answer from the drivers within {_SECONDS:.0f} s") from None
-    finally:
-        await transport.close()
