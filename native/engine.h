@@ -133,6 +133,7 @@ struct shm_step_result {
     size_t                       n_logprobs;
     int64_t                      decode_us;
     int64_t                      sample_us;
+    bool                         in_flight; /* the step after this one has begun */
 };
 
 /* The context outlives the stepper. A step has at most n_outputs rows of logits: one for each row that samples, and one
@@ -168,9 +169,15 @@ SHM_API int shm_row_advance(struct shm_stepper * stepper, int32_t row, int32_t n
 SHM_API int shm_row_shift(struct shm_stepper * stepper, int32_t row, int32_t n_keep, int32_t n_discard, bool move);
 
 /* Feeds the bites in one decode and samples every row that has no token waiting after it.
- * An enum shm_step_code, or SHM_FAULT: then the context is not to be trusted any more. */
-SHM_API int32_t shm_step(struct shm_stepper * stepper, const struct shm_bite * plan, int32_t n_plan,
+ * With `more`, where each row of the plan then has one token to feed and no end, the step that feeds those begins at
+ * once beside the caller (result->in_flight). While a step is in flight, the context and the rows are its own, and
+ * shm_step without a plan waits for it; so do shm_stepper_free, and nothing else. An enum shm_step_code, or SHM_FAULT:
+ * then the context is not to be trusted any more. */
+SHM_API int32_t shm_step(struct shm_stepper * stepper, const struct shm_bite * plan, int32_t n_plan, bool more,
                          struct shm_step_result * result);
+
+/* Takes back a `more` that has not been made use of yet. Any thread. */
+SHM_API void shm_step_hold(struct shm_stepper * stepper);
 
 /* ---- chat: any thread; one chat may be used by several at once ---- */
 

@@ -26,6 +26,7 @@ int shm_row_open(shm_stepper * stepper, int32_t index, const shm_row_params * pa
                  int32_t n_stops) {
     std::unique_ptr<shm_sampler> owned(sampler);
     return shm::guarded<int>(SHM_FAULT, [&] {
+        stepper->require_rest();
         require(index >= 0 && index < static_cast<int32_t>(stepper->rows.size()), "row: out of range");
         require(stepper->rows[index] == nullptr, "row: already open");
         require(owned != nullptr, "sampler: missing");
@@ -73,6 +74,7 @@ int shm_row_close(shm_stepper * stepper, int32_t index) {
 
 int shm_seq_remove(shm_stepper * stepper, llama_seq_id seq_id) {
     return shm::guarded<int>(SHM_FAULT, [&] {
+        stepper->require_rest();
         require(seq_id >= 0 && seq_id < 256, "seq_id: must be between 0 and 255");
         for (const auto & row : stepper->rows) {
             require(row == nullptr || row->seq_id != seq_id, "seq_id: a row runs it");

@@ -30,9 +30,13 @@ shm_stepper::shm_stepper(llama_context * ctx, int32_t n_rows, int32_t n_outputs,
       ends(ends.data, ends.data + ends.size),
       rows(static_cast<size_t>(n_rows)),
       batch(static_cast<int32_t>(llama_n_batch(ctx))),
-      pool(n_helpers(ctx)) {}
+      pool(n_helpers(ctx)),
+      ahead([this](shm::outcome & into) { run_on(into); }) {}
+
+void shm_stepper::require_rest() const { require(!ahead.in_flight(), "a step is in flight: take its outcome first"); }
 
 row & shm_stepper::at(int32_t index) {
+    require_rest();
     require(index >= 0 && index < static_cast<int32_t>(rows.size()), "row: out of range");
     require(rows[index] != nullptr, "row: not open");
     return *rows[index];
@@ -94,8 +98,8 @@ float * shm_stepper::logits_of(int32_t output) {
 
 // Where the log-probabilities of a token go, with n_top others beside it; -1: nowhere.
 size_t shm_stepper::reserve_logprobs(int32_t n_top) {
-    const size_t at = logprobs.size();
-    logprobs.resize(at + static_cast<size_t>(n_top + 1));
+    const size_t at = into->logprobs.size();
+    into->logprobs.resize(at + static_cast<size_t>(n_top + 1));
     return at;
 }
 
@@ -109,7 +113,7 @@ void shm_stepper::choose(shm::draw & draw) {
         draw.token = row.choose(draw.logits, scratch);
         if (row.n_logprobs >= 0 && draw.token != LLAMA_TOKEN_NULL) {
             shm::write_logprobs(draw.logits, llama_vocab_n_tokens(vocab), draw.token, row.n_logprobs,
-                                &logprobs[draw.logprobs]);
+                                &into->logprobs[draw.logprobs]);
         }
     } catch (const shm::grammar_error & error) {
         draw.error      = error.what();
@@ -120,7 +124,8 @@ void shm_stepper::choose(shm::draw & draw) {
 }
 
 void shm_stepper::deliver(shm::draw & draw) {
-    row &         row = *rows[draw.row];
+    row &         row  = *rows[draw.row];
+    std::string & text = into->text;
     shm_row_event event{};
     event.row         = draw.row;
     event.stop        = -1;
@@ -141,7 +146,7 @@ void shm_stepper::deliver(shm::draw & draw) {
     }
     event.n_generated = row.n_generated();
     event.text_size   = static_cast<uint32_t>(text.size()) - event.text_offset;
-    events.push_back(event);
+    into->events.push_back(event);
 }
 
 // The tokens of a prompt that the logits of this bite tell about.
@@ -151,7 +156,7 @@ void shm_stepper::collect_scores(const shm_bite & bite, int32_t first_output) {
         return;
     }
     shm_row_score found = {bite.row, row.n_scored + 1, 0, row.n_prompt_logprobs,
-                           static_cast<uint32_t>(logprobs.size())};
+                           static_cast<uint32_t>(into->logprobs.size())};
     for (int32_t k = 0; k < bite.n_tokens; k++) {
         const int32_t pos = row.n_past - bite.n_tokens + k;
         if (row.scores(pos)) {
@@ -162,7 +167,7 @@ void shm_stepper::collect_scores(const shm_bite & bite, int32_t first_output) {
     }
     if (found.n_tokens > 0) {
         row.n_scored += found.n_tokens;
-        scored.push_back(found);
+        into->scored.push_back(found);
     }
 }
 
@@ -175,8 +180,6 @@ void shm_stepper::advance(const shm_bite * plan, int32_t n_plan) {
 void shm_stepper::sample(const shm_bite * plan, int32_t n_plan) {
     draws.clear();
     scores.clear();
-    scored.clear();
-    logprobs.clear();
     for (int32_t i = 0; i < n_plan; i++) {
         collect_scores(plan[i], starts[i]);
         const row & row = *rows[plan[i].row];
@@ -192,17 +195,88 @@ void shm_stepper::sample(const shm_bite * plan, int32_t n_plan) {
         if (i >= n_draws) {
             const shm::score & score = scores[static_cast<size_t>(i - n_draws)];
             shm::write_logprobs(score.logits, llama_vocab_n_tokens(vocab), score.token, score.n_top,
-                                &logprobs[score.logprobs]);
+                                &into->logprobs[score.logprobs]);
         } else if (draws[static_cast<size_t>(i)].logits != nullptr) {
             choose(draws[static_cast<size_t>(i)]);
         }
     });
-    events.clear();
-    text.clear();
     for (auto & draw : draws) {
         deliver(draw);
     }
 }
+
+bool shm_stepper::all_go_on(int32_t n_plan) const {
+    return static_cast<int32_t>(into->events.size()) == n_plan &&
+           std::all_of(into->events.begin(), into->events.end(),
+                       [](const shm_row_event & event) { return event.finish == SHM_FINISH_NONE; });
+}
+
+int32_t shm_stepper::decode(const shm_bite * plan, int32_t n_plan) {
+    fill(plan, n_plan);
+    const int32_t code = llama_decode(ctx, batch.get());
+    if (code == 1) {
+        return SHM_STEP_KV_FULL;
+    }
+    if (code != 0) {
+        undo(plan, n_plan);
+        if (code == 2) {
+            return SHM_STEP_ABORTED;
+        }
+        throw std::runtime_error("llama_decode returned " + std::to_string(code));
+    }
+    llama_synchronize(ctx);
+    return SHM_STEP_OK;
+}
+
+void shm_stepper::run(const shm_bite * plan, int32_t n_plan, shm::outcome & out) {
+    out.clear();
+    into     = &out;
+    out.code = shm::guarded<int32_t>(SHM_FAULT, [&]() -> int32_t {
+        const int64_t t_start = llama_time_us();
+        const int32_t code    = decode(plan, n_plan);
+        if (code != SHM_STEP_OK) {
+            return code;
+        }
+        const int64_t t_decoded = llama_time_us();
+        advance(plan, n_plan);
+        sample(plan, n_plan);
+        out.decode_us = t_decoded - t_start;
+        out.sample_us = llama_time_us() - t_decoded;
+        out.goes_on   = all_go_on(n_plan);
+        return SHM_STEP_OK;
+    });
+    if (out.code == SHM_FAULT) {
+        out.kind    = shm::last_fault();
+        out.message = shm::last_error();
+    }
+}
+
+// The step that follows one after which all rows go on. Thread: that of `ahead`.
+void shm_stepper::run_on(shm::outcome & out) { run(next.data(), static_cast<int32_t>(next.size()), out); }
+
+namespace {
+
+// What a caller of shm_step waits for: the step in flight, or that of its plan.
+shm::outcome & outcome_of(shm_stepper & stepper, const shm_bite * plan, int32_t n_plan, bool more) {
+    if (stepper.ahead.in_flight()) {
+        require(n_plan == 0, "plan: a step is in flight: take its outcome first");
+        return stepper.ahead.take(more);
+    }
+    stepper.check(plan, n_plan);
+    shm::outcome & out = stepper.own;
+    stepper.run(plan, n_plan, out);
+    if (out.goes_on && more) {
+        stepper.next.assign(plan, plan + n_plan);
+        for (auto & bite : stepper.next) {
+            bite.n_tokens = 1;
+        }
+        stepper.ahead.begin();
+        out.followed = true;
+    }
+    return out;
+}
+
+}  // namespace
 
 shm_stepper * shm_stepper_new(llama_context * ctx, int32_t n_rows, int32_t n_outputs, const shm_tokens * ends) {
     return shm::guarded<shm_stepper *>(nullptr, [&] {
@@ -214,37 +288,28 @@ shm_stepper * shm_stepper_new(llama_context * ctx, int32_t n_rows, int32_t n_out
 
 void shm_stepper_free(shm_stepper * stepper) { delete stepper; }
 
-int32_t shm_step(shm_stepper * stepper, const shm_bite * plan, int32_t n_plan, shm_step_result * result) {
+int32_t shm_step(shm_stepper * stepper, const shm_bite * plan, int32_t n_plan, bool more, shm_step_result * result) {
     return shm::guarded<int32_t>(SHM_FAULT, [&]() -> int32_t {
-        *result = {};
-        stepper->check(plan, n_plan);
-        stepper->fill(plan, n_plan);
-        const int64_t t_start = llama_time_us();
-        const int32_t code    = llama_decode(stepper->ctx, stepper->batch.get());
-        if (code == 1) {
-            return SHM_STEP_KV_FULL;
+        *result                  = {};
+        const shm::outcome & out = outcome_of(*stepper, plan, n_plan, more);
+        if (out.code == SHM_FAULT) {
+            // it may have been another thread's
+            shm::set_error(out.kind, out.message);
+            return out.code;
         }
-        if (code != 0) {
-            stepper->undo(plan, n_plan);
-            if (code == 2) {
-                return SHM_STEP_ABORTED;
-            }
-            throw std::runtime_error("llama_decode returned " + std::to_string(code));
-        }
-        llama_synchronize(stepper->ctx);
-        const int64_t t_decoded = llama_time_us();
-        stepper->advance(plan, n_plan);
-        stepper->sample(plan, n_plan);
-        result->events     = stepper->events.data();
-        result->n_events   = static_cast<int32_t>(stepper->events.size());
-        result->text       = stepper->text.data();
-        result->n_text     = stepper->text.size();
-        result->scores     = stepper->scored.data();
-        result->n_scores   = static_cast<int32_t>(stepper->scored.size());
-        result->logprobs   = stepper->logprobs.data();
-        result->n_logprobs = stepper->logprobs.size();
-        result->decode_us  = t_decoded - t_start;
-        result->sample_us  = llama_time_us() - t_decoded;
-        return SHM_STEP_OK;
+        result->events     = out.events.data();
+        result->n_events   = static_cast<int32_t>(out.events.size());
+        result->text       = out.text.data();
+        result->n_text     = out.text.size();
+        result->scores     = out.scored.data();
+        result->n_scores   = static_cast<int32_t>(out.scored.size());
+        result->logprobs   = out.logprobs.data();
+        result->n_logprobs = out.logprobs.size();
+        result->decode_us  = out.decode_us;
+        result->sample_us  = out.sample_us;
+        result->in_flight  = out.followed;
+        return out.code;
     });
 }
+
+void shm_step_hold(shm_stepper * stepper) { stepper->ahead.hold(); }

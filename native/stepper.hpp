@@ -5,7 +5,8 @@
 // and generating. A row that has been fed all its tokens samples the next one, which then waits. Rewinding a row
 // (preemption) sets n_past to 0.
 //
-// Thread: the owner of the context, for all of it.
+// Thread: the owner of the context, for all of it. A step that runs ahead (ahead.hpp) has the context and the rows to
+// itself until its outcome is taken.
 #pragma once
 
 #include <memory>
@@ -13,7 +14,9 @@
 #include <string>
 #include <vector>
 
+#include "ahead.hpp"
 #include "engine.h"
+#include "outcome.hpp"
 #include "pool.hpp"
 #include "row.hpp"
 
@@ -77,18 +80,27 @@ inline void require(bool condition, const char * message) {
 struct shm_stepper {
     shm_stepper(llama_context * ctx, int32_t n_rows, int32_t n_outputs, const shm_tokens & ends);
 
-    // Throws std::invalid_argument for a row that is not open.
+    // Throws std::invalid_argument for a row that is not open, and while a step is in flight.
     shm::row & at(int32_t index);
 
-    void place(const shm_row_params & params);
-    void check(const shm_bite * plan, int32_t n_plan);
-    void fill(const shm_bite * plan, int32_t n_plan);
-    void undo(const shm_bite * plan, int32_t n_plan);
-    void advance(const shm_bite * plan, int32_t n_plan);
-    void sample(const shm_bite * plan, int32_t n_plan);
-    void collect_scores(const shm_bite & bite, int32_t first_output);
-    void choose(shm::draw & draw);
-    void deliver(shm::draw & draw);
+    // Throws std::invalid_argument while a step is in flight.
+    void require_rest() const;
+
+    // Runs a step of these bites; never throws.
+    void run(const shm_bite * plan, int32_t n_plan, shm::outcome & into);
+    void run_on(shm::outcome & into);
+
+    void    place(const shm_row_params & params);
+    void    check(const shm_bite * plan, int32_t n_plan);
+    void    fill(const shm_bite * plan, int32_t n_plan);
+    void    undo(const shm_bite * plan, int32_t n_plan);
+    void    advance(const shm_bite * plan, int32_t n_plan);
+    int32_t decode(const shm_bite * plan, int32_t n_plan);
+    void    sample(const shm_bite * plan, int32_t n_plan);
+    void    collect_scores(const shm_bite & bite, int32_t first_output);
+    void    choose(shm::draw & draw);
+    void    deliver(shm::draw & draw);
+    bool    all_go_on(int32_t n_plan) const;
 
     float * logits_of(int32_t output);
     size_t  reserve_logprobs(int32_t n_top);
@@ -104,9 +116,9 @@ struct shm_stepper {
     std::vector<int32_t>                   starts;  // batch index of each bite's first token
     std::vector<shm::draw>                 draws;
     std::vector<shm::score>                scores;
-    std::vector<shm_row_event>             events;
-    std::vector<shm_row_score>             scored;
-    std::vector<shm_logprob>               logprobs;
-    std::string                            text;
+    shm::outcome *                         into = nullptr;  // of the step that runs
+    shm::outcome                           own;             // of those that the caller waits for
+    std::vector<shm_bite>                  next;            // one token for each row of the last step
     shm::pool                              pool;
+    shm::ahead                             ahead;  // last: its thread uses all of the above
 };

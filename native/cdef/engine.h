@@ -80,6 +80,7 @@ struct shm_step_result {
     size_t n_logprobs;
     int64_t decode_us;
     int64_t sample_us;
+    bool in_flight;
 };
 struct shm_stepper *shm_stepper_new(struct llama_context *, int32_t, int32_t, const struct shm_tokens *);
 void shm_stepper_free(struct shm_stepper *);
@@ -91,7 +92,8 @@ char *shm_row_flush(struct shm_stepper *, int32_t);
 int32_t shm_row_rewind(struct shm_stepper *, int32_t);
 int shm_row_advance(struct shm_stepper *, int32_t, int32_t);
 int shm_row_shift(struct shm_stepper *, int32_t, int32_t, int32_t, bool);
-int32_t shm_step(struct shm_stepper *, const struct shm_bite *, int32_t, struct shm_step_result *);
+int32_t shm_step(struct shm_stepper *, const struct shm_bite *, int32_t, bool, struct shm_step_result *);
+void shm_step_hold(struct shm_stepper *);
 
 struct shm_chat;
 struct shm_chat *shm_chat_new(const struct llama_model *, const char *);

@@ -207,8 +207,18 @@ class Stepper(Handle):
         """
         check(lib.shm_row_shift(self.ptr, row, n_keep, n_discard, move), "shifting a row")
 
-    def step(self, plan: Sequence[tuple[int, int]]) -> tuple[StepCode, list[RowEvent]]:
+    @property
+    def in_flight(self) -> bool:
+        """Whether a step runs whose outcome is to be taken before anything else is done."""
+        return bool(self._result.in_flight)
+
+    def step(
+        self, plan: Sequence[tuple[int, int]], *, ahead: bool = False
+    ) -> tuple[StepCode, list[RowEvent]]:
         """Feed (row, tokens) of the plan in one decode; sample each row that is through.
+
+        With `ahead`, where all rows of the plan are through and go on, the step that feeds each its
+        new token begins before this returns, and is then `in_flight`: the next call is `take`.
 
         Raises:
             InvalidRequestError: a row that is not open, more tokens than wait or than `n_batch`.
@@ -220,10 +230,21 @@ class Stepper(Handle):
             bite = self._plan[i]
             bite.row = row
             bite.n_tokens = n_tokens
+        return self._run(len(plan), ahead=ahead)
+
+    def take(self, *, ahead: bool = False) -> tuple[StepCode, list[RowEvent]]:
+        """Wait for the step in flight; return and raise as `step` does."""
+        return self._run(0, ahead=ahead)
+
+    def hold(self) -> None:
+        """Take back an `ahead` that has not been made use of yet. Thread: any, before `close`."""
+        lib.shm_step_hold(self.ptr)
+
+    def _run(self, n_plan: int, *, ahead: bool) -> tuple[StepCode, list[RowEvent]]:
         result = self._result
         mark = log_mark()
         code = StepCode(
-            check(lib.shm_step(self.ptr, self._plan, len(plan), result), "the step", mark=mark)
+            check(lib.shm_step(self.ptr, self._plan, n_plan, ahead, result), "the step", mark=mark)
         )
         if code is not StepCode.OK:
             return code, []

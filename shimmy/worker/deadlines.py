@@ -27,9 +27,13 @@ class Deadlines:
         """Note that a job must have ended by `due`."""
         heappush(self._heap, (due, job_id))
 
+    def is_due(self, now: float) -> bool:
+        """Whether `take_due` would give out any."""
+        return bool(self._heap) and self._heap[0][0] <= now
+
     def take_due(self, now: float) -> Iterator[int]:
         """Give out the jobs whose time is over, each once; some may have ended by themselves."""
-        while self._heap and self._heap[0][0] <= now:
+        while self.is_due(now):
             yield heappop(self._heap)[1]
 
     def tidy(self, alive: Collection[int]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shimmy.engine.types.event import Event, Failed
@@ -12,6 +11,7 @@ from shimmy.engine.types.frame import Report, Step
 from shimmy.errors import DeadlineError, EngineClosedError, InvalidRequestError, ShimmyError
 from shimmy.llama.stepper import Finish, RowEvent, StepCode
 from shimmy.worker.deadlines import Deadlines
+from shimmy.worker.inbox import Add, Call, Cancel, Inbox, Stop
 from shimmy.worker.job import Admit, Evict, Rewind
 from shimmy.worker.lora_set import NO_LORAS
 
@@ -24,26 +24,6 @@ if TYPE_CHECKING:
     from shimmy.worker.runner import Runner
     from shimmy.worker.scheduler import Scheduler
     from shimmy.worker.task import Task
-
-
-@dataclass(frozen=True, slots=True)
-class _Add:
-    task: Task
-
-
-@dataclass(frozen=True, slots=True)
-class _Cancel:
-    id: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    function: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Stop:
-    pass
 
 
 class Loop:
@@ -64,10 +44,12 @@ class Loop:
         self._scheduler = scheduler
         self._runner = runner
         self._emit = emit
-        self._inbox: queue.SimpleQueue[_Add | _Cancel | _Call | _Stop] = queue.SimpleQueue()
+        self._inbox = Inbox(runner.hold)
         self._tasks: dict[int, Task] = {}
         self._by_slot: dict[int, Task] = {}
         self._out: list[tuple[int, Event]] = []
+        # What the step in flight feeds.
+        self._flying: list[tuple[int, int]] = []
         self._stopping = False
         # What the runner's context computes with.
         self._loras = NO_LORAS
@@ -83,19 +65,19 @@ class Loop:
     def add(self, task: Task) -> None:
         """Queue a prepared task; it joins between two steps. One caller at a time."""
         self._n_added += 1
-        self._inbox.put(_Add(task))
+        self._inbox.put(Add(task))
 
     def cancel(self, request_id: int) -> None:
         """Give a task up before the next step; unknown ids are ignored."""
-        self._inbox.put(_Cancel(request_id))
+        self._inbox.put(Cancel(request_id))
 
     def call(self, function: Callable[[], None]) -> None:
         """Run `function` on the engine's thread between two steps; it must not raise."""
-        self._inbox.put(_Call(function))
+        self._inbox.put(Call(function))
 
     def stop(self) -> None:
         """End `run` after the current step; what is in flight fails with `EngineClosedError`."""
-        self._inbox.put(_Stop())
+        self._inbox.put(Stop())
 
     def run(self) -> None:
         """Work until stopped. A fault of the context fails all tasks and is raised.
@@ -110,37 +92,48 @@ class Loop:
                     return
                 self._step()
                 self._flush()
-                if self._embedder is not None and not self._embedder.idle:
-                    self._embedder.step(beside=not self._scheduler.idle)
+                self._embed()
         except Exception as error:
             self._fail_all(error)
             raise
 
+    def _embed(self) -> None:
+        if self._embedder is not None and not self._embedder.idle:
+            # both would want all cores
+            self._land()
+            self._flush()
+            self._embedder.step(beside=not self._scheduler.idle)
+
     def _take_commands(self) -> None:
         embeds = self._embedder is not None and not self._embedder.idle
         block = self._scheduler.idle and not embeds
-        while True:
-            try:
-                command = self._inbox.get(block=block)
-            except queue.Empty:
-                return
+        while (message := self._inbox.take(block=block)) is not None:
             block = False
-            match command:
-                case _Add(task):
-                    self._tasks[task.job.id] = task
-                    self._scheduler.submit(task.job)
-                    if task.deadline is not None:
-                        self._deadlines.add(task.job.id, task.deadline)
-                case _Cancel(request_id):
+            if isinstance(message, Add):
+                self._submit(message.task)
+                continue
+            self._land()
+            match message:
+                case Cancel(request_id):
                     self._drop(request_id)
                     if self._embedder is not None:
                         self._embedder.cancel(request_id)
-                case _Call(function):
+                case Call(function):
                     function()
-                case _Stop():
+                case Stop():
                     self._stopping = True
 
+    def _submit(self, task: Task) -> None:
+        """Let a task wait for its slot. A step may be in flight."""
+        self._tasks[task.job.id] = task
+        self._scheduler.submit(task.job)
+        if task.deadline is not None:
+            self._deadlines.add(task.job.id, task.deadline)
+
     def _step(self) -> None:
+        if self._runner.in_flight:
+            self._land(ahead=self._steady(self._flying))
+            return
         self._expire()
         plan = self._scheduler.plan()
         if self._paging is not None and (plan.actions or self._scheduler.fetching):
@@ -155,16 +148,38 @@ class Loop:
             self._runner.use(plan.loras)
             self._loras = plan.loras
         began = time.monotonic()
-        code, events = self._runner.step(bites)
-        now = time.monotonic()
+        code, events = self._runner.step(bites, ahead=self._steady(bites))
+        self._scheduler.observe(bites, time.monotonic() - began)
+        self._conclude(code, bites, events)
+
+    def _steady(self, bites: list[tuple[int, int]]) -> bool:
+        """Whether the step after this one may begin at once: nobody and nothing waits for its turn."""
+        return (
+            self._scheduler.steady(bites)
+            and self._inbox.empty
+            and (self._embedder is None or self._embedder.idle)
+            and not self._deadlines.is_due(time.monotonic())
+        )
+
+    def _land(self, *, ahead: bool = False) -> None:
+        """Take what came of the step in flight, if there is one."""
+        if self._runner.in_flight:
+            code, events = self._runner.take(ahead=ahead)
+            self._conclude(code, self._flying, events)
+
+    def _conclude(
+        self, code: StepCode, bites: list[tuple[int, int]], events: list[RowEvent]
+    ) -> None:
+        """Note what came of a step, and tell it. The next one may be in flight already."""
         if code is StepCode.KV_FULL:
             self._make_room(bites)
             return
         if code is StepCode.ABORTED:
             return
+        self._flying = [(event.row, 1) for event in events]
         sampled = [(event.row, event.token) for event in events if event.token is not None]
         self._scheduler.commit(bites, sampled)
-        self._scheduler.observe(bites, now - began)
+        now = time.monotonic()
         for event in events:
             self._deliver(event, now)
 

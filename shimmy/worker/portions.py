@@ -18,6 +18,10 @@ MIN_BITE = 16
 FIRST_BITE = 64
 """Tokens that they get while its speed is not known yet."""
 
+TILE = 64
+"""Rows of a step that llama.cpp's attention on the CPU computes side by side. Fewer cost it about twice as much each,
+so that small bites would look dear, and a dear token would keep the bites small."""
+
 SCORED_BITE = 32
 """Tokens of prompts that are scored in a step: each has logits of its own, a row of the vocabulary."""
 
@@ -61,7 +65,7 @@ class Portions:
         n_scored = SCORED_BITE
         budget = self._n_batch - len(bites)
         if bites or busy:
-            budget = min(budget, self._limit())
+            budget = min(budget, self._limit(len(bites)))
         for i, job in enumerate(prompts):
             # what a short prompt leaves of its share goes to the longer ones behind it
             share = max(budget // (len(prompts) - i), 1)
@@ -76,11 +80,14 @@ class Portions:
                 budget -= n_tokens
         return bites
 
-    def _limit(self) -> int:
-        """Prompt tokens for a step in which rows generate."""
-        if self._token_seconds is None:
-            return min(FIRST_BITE, self._n_bite)
-        affordable = int(BITE_SECONDS / max(self._token_seconds, 1e-9))
+    def _limit(self, n_generating: int) -> int:
+        """Prompt tokens for a step in which rows generate: they fill whole tiles, where half of one can be afforded."""
+        affordable = FIRST_BITE
+        if self._token_seconds is not None:
+            affordable = int(BITE_SECONDS / max(self._token_seconds, 1e-9))
+        n_tiles = (affordable + TILE // 2) // TILE
+        if n_tiles:
+            affordable = n_tiles * TILE - n_generating % TILE
         return min(max(affordable, MIN_BITE), self._n_bite)
 
 

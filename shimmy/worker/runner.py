@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 from shimmy.errors import InvalidRequestError
@@ -42,8 +43,21 @@ class Runner(Protocol):
     def use(self, loras: LoraSet) -> None:
         """Compute with these adapters from the next step on; at first there are none."""
 
-    def step(self, bites: list[tuple[int, int]]) -> tuple[StepCode, list[RowEvent]]:
-        """Feed the bites in one decode and sample the rows that are through."""
+    @property
+    def in_flight(self) -> bool:
+        """Whether a step runs; nothing but `take` and `hold` may be called then."""
+
+    def step(self, bites: list[tuple[int, int]], *, ahead: bool) -> tuple[StepCode, list[RowEvent]]:
+        """Feed the bites in one decode and sample the rows that are through.
+
+        With `ahead`, if all rows go on, the next step of the same rows is `in_flight` afterwards.
+        """
+
+    def take(self, *, ahead: bool) -> tuple[StepCode, list[RowEvent]]:
+        """Wait for the step in flight."""
+
+    def hold(self) -> None:
+        """Let no further step begin by itself. Thread: any."""
 
     def shut(self) -> None:
         """Free the rows."""
@@ -78,9 +92,23 @@ class NoRows:
     def use(self, loras: LoraSet) -> None:
         """Nothing runs."""
 
-    def step(self, bites: list[tuple[int, int]]) -> tuple[StepCode, list[RowEvent]]:  # noqa: ARG002
+    in_flight = False
+
+    def step(
+        self,
+        bites: list[tuple[int, int]],  # noqa: ARG002
+        *,
+        ahead: bool,  # noqa: ARG002
+    ) -> tuple[StepCode, list[RowEvent]]:
         """Do nothing."""
         return StepCode.OK, []
+
+    def take(self, *, ahead: bool) -> tuple[StepCode, list[RowEvent]]:  # noqa: ARG002
+        """Do nothing."""
+        return StepCode.OK, []
+
+    def hold(self) -> None:
+        """Nothing runs."""
 
     def shut(self) -> None:
         """Nothing is held."""
@@ -104,6 +132,9 @@ class NativeRunner:
         self._stepper = Stepper(context, n_slots)
         self._shifts = shifts
         self._n_ctx = n_ctx
+        # `hold` comes from other threads, at times after the end
+        self._lock = threading.Lock()
+        self._shut = False
 
     def open(self, slot: int, task: Task, placement: Placement) -> None:
         """Start a row, sharing cells as placed; the task's sampler becomes the row's."""
@@ -152,10 +183,27 @@ class NativeRunner:
         """Compute with these adapters from the next step on; at first there are none."""
         self._adapters.use(self._context, loras)
 
-    def step(self, bites: list[tuple[int, int]]) -> tuple[StepCode, list[RowEvent]]:
+    @property
+    def in_flight(self) -> bool:
+        """Whether a step runs; nothing but `take` and `hold` may be called then."""
+        return self._stepper.in_flight
+
+    def step(self, bites: list[tuple[int, int]], *, ahead: bool) -> tuple[StepCode, list[RowEvent]]:
         """Feed the bites in one decode and sample the rows that are through."""
-        return self._stepper.step(bites)
+        return self._stepper.step(bites, ahead=ahead)
+
+    def take(self, *, ahead: bool) -> tuple[StepCode, list[RowEvent]]:
+        """Wait for the step in flight."""
+        return self._stepper.take(ahead=ahead)
+
+    def hold(self) -> None:
+        """Let no further step begin by itself. Thread: any."""
+        with self._lock:
+            if not self._shut:
+                self._stepper.hold()
 
     def shut(self) -> None:
         """Free the rows; the context stays its owner's."""
+        with self._lock:
+            self._shut = True
         self._stepper.close()

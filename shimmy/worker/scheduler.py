@@ -199,6 +199,18 @@ class Scheduler:
         actions += self._trim(n_tokens)
         return Plan(actions, bites, loras, busy)
 
+    def steady(self, bites: list[tuple[int, int]]) -> bool:
+        """Whether the step after the one with `bites` would be one token for each of its rows again.
+
+        It is asked before that step is committed, and at most one step before it runs.
+        """
+        if self._waiting or self._paused or self._marked or len(bites) != len(self._rows):
+            return False
+        if any(job.n_past < job.n_mark for job in self._rows) or self.fetching:
+            return False
+        n_tokens = sum(n_tokens for _, n_tokens in bites) + 2 * len(bites)
+        return self._n_cells is None or self._index.n_cells + n_tokens <= self._n_cells
+
     def commit(self, bites: list[tuple[int, int]], sampled: list[tuple[int, int]]) -> None:
         """Note that `bites` were fed, and (slot, token) of each row that sampled one."""
         for slot, n_tokens in bites:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,8 +50,18 @@ class FakeRunner:
     fault: Exception | None = None
     n_full: int = 0
     before_step: Callable[[], None] = lambda: None
+    runs_ahead: bool = False
+    flying: list[tuple[int, int]] | None = None
+    n_ahead: int = 0
+    n_held: int = 0
+    pause: float = 0.0
+
+    @property
+    def in_flight(self) -> bool:
+        return self.flying is not None
 
     def open(self, slot: int, task: Task, placement: Placement) -> None:
+        assert not self.in_flight
         if self.refuse is not None:
             raise self.refuse
         assert slot not in self.rows
@@ -64,9 +75,11 @@ class FakeRunner:
         self.rows[slot] = FakeRow(task, len(task.job.tokens), n)
 
     def close(self, slot: int) -> None:
+        assert not self.in_flight
         del self.rows[slot]
 
     def remove(self, seq_id: int) -> None:
+        assert not self.in_flight
         assert all(row.task.job.seq_id != seq_id for row in self.rows.values())
         self.cells.pop(seq_id, None)
 
@@ -77,8 +90,26 @@ class FakeRunner:
         self.rows[slot].n_past = 0
         self.cells[self.rows[slot].task.job.seq_id] = 0
 
-    def step(self, bites: list[tuple[int, int]]) -> tuple[StepCode, list[RowEvent]]:
+    def hold(self) -> None:
+        self.n_held += 1
+
+    def take(self, *, ahead: bool) -> tuple[StepCode, list[RowEvent]]:
+        assert self.flying is not None
+        bites, self.flying = self.flying, None
+        return self.step(bites, ahead=ahead)
+
+    def step(self, bites: list[tuple[int, int]], *, ahead: bool) -> tuple[StepCode, list[RowEvent]]:
+        assert not self.in_flight
+        code, events = self._decode(bites)
+        goes_on = len(events) == len(bites) and all(e.finish is Finish.NONE for e in events)
+        if ahead and self.runs_ahead and goes_on:
+            self.n_ahead += 1
+            self.flying = [(slot, 1) for slot, _ in bites]
+        return code, events
+
+    def _decode(self, bites: list[tuple[int, int]]) -> tuple[StepCode, list[RowEvent]]:
         self.before_step()
+        time.sleep(self.pause)
         if self.fault is not None:
             raise self.fault
         used = sum(self.cells.values())

@@ -170,10 +170,10 @@ class SwitchingRunner(FakeRunner):
     def use(self, loras: LoraSet) -> None:
         self.used.append(loras)
 
-    def step(self, bites):  # type: ignore[no-untyped-def]
+    def step(self, bites, *, ahead):  # type: ignore[no-untyped-def]
         current = self.used[-1] if self.used else NO_LORAS
         assert all(self.rows[slot].task.job.loras == current for slot, _ in bites)
-        return super().step(bites)
+        return super().step(bites, ahead=ahead)
 
 
 def test_the_loop_switches_between_steps_and_only_when_the_set_changes() -> None:

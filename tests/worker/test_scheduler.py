@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shimmy.worker.job import Admit, Evict, Job, Plan, Rewind
-from shimmy.worker.portions import BITE_SECONDS, FIRST_BITE, MIN_BITE
+from shimmy.worker.portions import BITE_SECONDS, FIRST_BITE, MIN_BITE, TILE
 from shimmy.worker.prefix import PrefixIndex, Sharing
 from shimmy.worker.scheduler import HEADROOM, Scheduler
 
@@ -278,15 +278,26 @@ def test_a_slow_model_takes_smaller_bites_of_a_prompt_while_others_generate() ->
     scheduler.submit(running)
     generate(scheduler, running)
     scheduler.submit(long)
-    assert dict(scheduler.plan().bites)[long.slot] == FIRST_BITE
-    scheduler.observe([(0, 100)], 1.0)
-    assert dict(scheduler.plan().bites)[long.slot] == int(BITE_SECONDS / 0.01)
+    # the row that generates is one of the tile's
+    assert dict(scheduler.plan().bites)[long.slot] == FIRST_BITE - 1
+    scheduler.observe([(0, 100)], 100 * BITE_SECONDS / 200)
+    assert dict(scheduler.plan().bites)[long.slot] == 3 * TILE - 1
     for _ in range(30):
         scheduler.observe([(0, 100)], 100.0)
     assert dict(scheduler.plan().bites)[long.slot] == MIN_BITE
     for _ in range(60):
         scheduler.observe([(0, 100)], 0.001)
     assert dict(scheduler.plan().bites)[long.slot] == 512
+
+
+def test_bites_that_look_dear_because_they_are_small_grow_to_a_tile() -> None:
+    scheduler = make(n_batch=1024, n_bite=512, n_cells=8192)
+    running, long = job(1, 5), job(2, 4000)
+    scheduler.submit(running)
+    generate(scheduler, running)
+    scheduler.submit(long)
+    scheduler.observe([(0, 100)], 100 * BITE_SECONDS / 40)
+    assert dict(scheduler.plan().bites)[long.slot] == TILE - 1
 
 
 def test_a_prompt_alone_takes_the_whole_batch_however_slow_the_model_is() -> None:
