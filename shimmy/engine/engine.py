@@ -27,6 +27,8 @@ from shimmy.engine.types.frame import (
     SlotList,
     SlotResult,
     Slots,
+    Stats,
+    StatsRead,
     Tokenize,
     Tokens,
 )
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from shimmy.engine.types.prompt import ChatPrompt, TextPrompt, TokenPrompt, Tool
     from shimmy.engine.types.request import GenerateRequest
     from shimmy.engine.types.slot import SlotDone, SlotInfo, SlotVerb
+    from shimmy.engine.types.stats import WorkerStats
     from shimmy.errors import ShimmyError
 
 Mode = Literal["solo", "child", "connect"]
@@ -253,6 +256,10 @@ class Engine:
     async def slots(self) -> list[SlotInfo]:
         """Return what each slot does, and how much of its last request is still in the cells."""
         return (await self._link.ask(Slots(next(self._ids)), SlotList)).slots
+
+    async def stats(self) -> WorkerStats:
+        """Return what the worker has done and holds, without waiting for a step; waits for the model."""
+        return (await self._link.ask(Stats(next(self._ids)), StatsRead)).stats
 
     async def slot_action(self, slot: int, verb: SlotVerb, filename: str = "") -> SlotDone:
         """Save, restore or erase what the last request of a slot left.

@@ -154,6 +154,11 @@ def devices() -> tuple[Device, ...]:
         )
 
 
+def device(name: str) -> Device:
+    """Return one device; raises `InvalidRequestError` if there is none of that name."""
+    return _device(device_pointer(name))
+
+
 def backends() -> tuple[Backend, ...]:
     """Return the registered backends, in the order that gives their devices precedence."""
     with _lock:

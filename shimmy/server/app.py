@@ -14,8 +14,10 @@ from shimmy.server.counting import count_tokens
 from shimmy.server.dialects import anthropic, infill, native, openai_chat, openai_completions
 from shimmy.server.handler import handle
 from shimmy.server.health import ENDPOINTS, health, index
-from shimmy.server.keys import ACTIVITY, CONFIG, ON_LOOPBACK, POOL
+from shimmy.server.keys import ACTIVITY, CONFIG, COUNTS, ON_LOOPBACK, POOL
 from shimmy.server.loras import list_loras, set_loras
+from shimmy.server.metrics.counts import Counts
+from shimmy.server.metrics.route import metrics
 from shimmy.server.models import get_model, list_models
 from shimmy.server.openapi import openapi
 from shimmy.server.props import get_props, set_props
@@ -41,11 +43,13 @@ def make_app(pool: Pool, config: ServerConfig | None = None) -> web.Application:
     app[POOL] = pool
     app[CONFIG] = config
     app[ACTIVITY] = Activity()
+    app[COUNTS] = Counts()
     app[ON_LOOPBACK] = True
     app.add_routes(
         [
             web.get("/", index),
             web.get(ENDPOINTS["health"], health),
+            web.get(ENDPOINTS["metrics"], metrics),
             web.get(ENDPOINTS["models"], list_models),
             # names may hold slashes, as in org/model
             web.get(ENDPOINTS["models"] + "/{id:.+}", get_model),

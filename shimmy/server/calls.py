@@ -14,7 +14,7 @@ from shimmy.server.dialects import tokens as words
 from shimmy.server.dialects.chat_request import prompt_of
 from shimmy.server.handler import read_body
 from shimmy.server.holding import switch
-from shimmy.server.keys import POOL
+from shimmy.server.keys import COUNTS, POOL
 from shimmy.server.reply import json_response
 from shimmy.server.seams import Engine, Lease
 
@@ -37,6 +37,7 @@ async def embeddings(request: web.Request) -> web.Response:
         except InvalidRequestError as error:
             error.param = error.param or "input"
             raise
+    request.app[COUNTS].meter(lease.entry.name).embedded_tokens += sum(embedded.n_tokens)
     return json_response(embed.encode(call, lease.entry.name, embedded))
 
 
@@ -49,6 +50,7 @@ async def rerank(request: web.Request) -> web.Response:
         except InvalidRequestError as error:
             error.param = error.param or ("texts" if call.texts else "documents")
             raise
+    request.app[COUNTS].meter(lease.entry.name).embedded_tokens += sum(reranked.n_tokens)
     return json_response(rank.encode(call, lease.entry.name, reranked))
 
 

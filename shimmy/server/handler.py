@@ -17,7 +17,8 @@ from shimmy.models.defaults import with_defaults
 from shimmy.server.dialects.types import Call, Dialect, Head, Output, StreamEncoder
 from shimmy.server.errors import FieldError, problem_of
 from shimmy.server.holding import hold
-from shimmy.server.keys import CONFIG, TRACE
+from shimmy.server.keys import CONFIG, COUNTS, TRACE
+from shimmy.server.metrics.stopwatch import Stopwatch
 from shimmy.server.middleware import log_problem
 from shimmy.server.reply import json_response
 from shimmy.server.run import Run, broken
@@ -40,9 +41,11 @@ async def answer(request: web.Request, dialect: Dialect, call: Call) -> web.Stre
     """Return what the model says to `call`, in one piece or as a stream."""
     if call.stream:
         return await _stream(request, dialect, call)
-    async with hold(request, call) as lease, Run(lease.engine, _meant(call, lease)) as run:
-        head = _head(dialect, lease.entry.name, await run.accepted())
-        output = await _collect(run, call, request[TRACE])
+    with Stopwatch(request.app[COUNTS]) as watch:
+        async with hold(request, call) as lease, Run(lease.engine, _meant(call, lease)) as run:
+            watch.on(lease.entry.name, call.request.n)
+            head = _head(dialect, lease.entry.name, await run.accepted())
+            output = await _collect(run, call, request[TRACE], watch)
     return json_response(dialect.encode(call, head, output))
 
 
@@ -74,12 +77,14 @@ async def read_body(request: web.Request) -> bytes:
         ) from error
 
 
-async def _collect(run: Run, call: Call, trace: Trace) -> Output:
+async def _collect(run: Run, call: Call, trace: Trace, watch: Stopwatch) -> Output:
     output = Output(call.request.n * (1 + len(call.more)), n_prompts=1 + len(call.more))
     async for event in run:
         if isinstance(event, Delta):
+            watch.delta(event)
             output.add(event)
         elif isinstance(event, Finished):
+            watch.finish(event)
             output.finish(event)
             if event.last:
                 trace.n_tokens = output.total.usage.completion_tokens
@@ -102,14 +107,16 @@ async def _stream(request: web.Request, dialect: Dialect, call: Call) -> web.Str
     try:
         async with stream:
             try:
-                async with (
-                    hold(request, call) as lease,
-                    Run(lease.engine, _meant(call, lease)) as run,
-                ):
-                    head = _head(dialect, lease.entry.name, await run.accepted())
-                    encoder = dialect.stream(call, head)
-                    await stream.open()
-                    await _pump(stream, run, encoder, trace)
+                with Stopwatch(request.app[COUNTS]) as watch:
+                    async with (
+                        hold(request, call) as lease,
+                        Run(lease.engine, _meant(call, lease)) as run,
+                    ):
+                        watch.on(lease.entry.name, call.request.n)
+                        head = _head(dialect, lease.entry.name, await run.accepted())
+                        encoder = dialect.stream(call, head)
+                        await stream.open()
+                        await _pump(stream, run, encoder, trace, watch)
             except ClientGoneError:
                 raise
             except Exception as error:
@@ -125,7 +132,9 @@ async def _stream(request: web.Request, dialect: Dialect, call: Call) -> web.Str
     return stream.response
 
 
-async def _pump(stream: EventStream, run: Run, encoder: StreamEncoder, trace: Trace) -> None:
+async def _pump(
+    stream: EventStream, run: Run, encoder: StreamEncoder, trace: Trace, watch: Stopwatch
+) -> None:
     """Send events as they come; those that wait together go out in one write."""
     parts = [encoder.opening()]
     n_tokens = n_counted = 0
@@ -134,9 +143,11 @@ async def _pump(stream: EventStream, run: Run, encoder: StreamEncoder, trace: Tr
             await stream.send(parts.pop())
         async for event in run:
             if isinstance(event, Delta):
+                watch.delta(event)
                 n_tokens += event.n_tokens
                 parts.append(encoder.delta(event))
             elif isinstance(event, Finished):
+                watch.finish(event)
                 parts.append(encoder.finish(event))
                 n_counted += event.usage.completion_tokens
                 if event.last:

@@ -37,6 +37,7 @@ ENDPOINTS = {
     "lora_adapters": "/lora-adapters",
     "loaded": "/api/models",
     "status": "/api/status",
+    "metrics": "/metrics",
     "aliases": "/api/aliases",
     "router": "/models",
 }

@@ -6,12 +6,14 @@ from aiohttp import web
 
 from shimmy.config import ServerConfig
 from shimmy.server.activity import Activity
+from shimmy.server.metrics.counts import Counts
 from shimmy.server.seams import Pool
 from shimmy.server.trace import Trace
 
 POOL = web.AppKey("POOL", Pool)
 CONFIG = web.AppKey("CONFIG", ServerConfig)
 ACTIVITY = web.AppKey("ACTIVITY", Activity)
+COUNTS = web.AppKey("COUNTS", Counts)
 
 # Whether only this machine can reach the server: then a foreign Host header is an attack.
 # `serve` knows; without it we are careful.

@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler
 from shimmy.server import guard
 from shimmy.server.dialects import anthropic, openai
 from shimmy.server.errors import Problem, problem_of
-from shimmy.server.keys import ACTIVITY, TRACE
+from shimmy.server.keys import ACTIVITY, COUNTS, TRACE
 from shimmy.server.tongue import is_anthropic
 from shimmy.server.trace import Trace
 
@@ -36,6 +36,7 @@ async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
             status = response.status
         return response
     finally:
+        request.app[COUNTS].answered(request, status)
         # raw_path is still percent-encoded: no line ends to forge log lines with
         access.log(
             logging.DEBUG if request.path == "/health" else logging.INFO,

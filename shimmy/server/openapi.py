@@ -80,6 +80,7 @@ OPERATIONS = (
     Operation(ENDPOINTS["models"], "List the models", method="get"),
     Operation(ENDPOINTS["models"] + "/{id}", "Show one model", method="get"),
     Operation(ENDPOINTS["health"], "Tell whether requests are answered now", method="get"),
+    Operation(ENDPOINTS["metrics"], "Count, for Prometheus or as JSON", method="get"),
 )
 """What programs ask for. Each endpoint's fields are those of its struct."""
 

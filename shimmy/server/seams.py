@@ -17,6 +17,7 @@ from shimmy.engine.types.lora import LoraInfo
 from shimmy.engine.types.prompt import ChatPrompt, TextPrompt, TokenPrompt
 from shimmy.engine.types.request import GenerateRequest
 from shimmy.engine.types.slot import SlotDone, SlotInfo, SlotVerb
+from shimmy.engine.types.stats import WorkerStats
 from shimmy.errors import ShimmyError
 from shimmy.models.status import ModelStatus
 
@@ -106,6 +107,9 @@ class Engine(Protocol):
 
     async def slots(self) -> list[SlotInfo]:
         """Return what each slot does."""
+
+    async def stats(self) -> WorkerStats:
+        """Return what the worker has done and holds."""
 
     async def slot_action(self, slot: int, verb: SlotVerb, filename: str = "") -> SlotDone:
         """Save, restore or erase what the last request of a slot left."""

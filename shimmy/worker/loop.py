@@ -14,6 +14,7 @@ from shimmy.worker.deadlines import Deadlines
 from shimmy.worker.inbox import Add, Call, Cancel, Inbox, Stop
 from shimmy.worker.job import Admit, Evict, Rewind
 from shimmy.worker.lora_set import NO_LORAS
+from shimmy.worker.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +39,7 @@ class Loop:
         embedder: Embedder | None = None,
     ) -> None:
         """`emit` gets one `Step` for each engine step that has something to say."""
+        self.tally = Tally()
         self._paging = paging
         self._embedder = embedder
         self._deadlines = Deadlines()
@@ -178,6 +180,7 @@ class Loop:
             return
         self._flying = [(event.row, 1) for event in events]
         sampled = [(event.row, event.token) for event in events if event.token is not None]
+        self.tally.step(bites, now - began)
         self._scheduler.commit(bites, sampled)
         now = time.monotonic()
         for event in events:
@@ -256,6 +259,7 @@ class Loop:
         """The cells ran out: idle sequences go, or the youngest row pauses, its stream with it."""
         match self._scheduler.make_room(bites):
             case Rewind(job) if job.slot is not None:
+                self.tally.n_preempted += 1
                 self._runner.rewind(job.slot)
             case list() as evicted:
                 self._act(evicted)

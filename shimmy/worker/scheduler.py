@@ -95,6 +95,16 @@ class Scheduler:
         """Jobs with a slot, paused ones too."""
         return len(self._running)
 
+    @property
+    def n_cells_used(self) -> int:
+        """Cells that hold tokens, each counted once."""
+        return self._index.n_cells
+
+    @property
+    def n_cells_idle(self) -> int:
+        """Those of them that no running row holds."""
+        return self._index.n_idle_cells
+
     def submit(self, job: Job) -> None:
         """Queue a job behind those that wait."""
         self._waiting.append(job)

@@ -36,6 +36,8 @@ from shimmy.engine.types.frame import (
     SlotList,
     SlotResult,
     Slots,
+    Stats,
+    StatsRead,
     Submit,
     System,
     Tokenize,
@@ -54,6 +56,7 @@ from shimmy.worker.prepare import Preparer
 from shimmy.worker.runner import NativeRunner, NoRows
 from shimmy.worker.scheduler import Scheduler
 from shimmy.worker.sessions import Sessions
+from shimmy.worker.stats import Gauges
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +78,7 @@ class Worker:
         self._files = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sessions")
         self._sessions: Sessions | None = None
         self._save_path: str | None = None
+        self._gauges: Gauges | None = None
         self._ticket = LoadTicket()
         self._engine: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -100,6 +104,9 @@ class Worker:
                 threading.Thread(target=self._plan, args=(command,), daemon=True).start()
             case Slots() | SlotAction():
                 self._files.submit(self._slot, command)
+            case Stats():
+                # not this thread: a driver may take its time
+                threading.Thread(target=self._read_stats, args=(command,), daemon=True).start()
             case Close():
                 self.close()
 
@@ -156,6 +163,7 @@ class Worker:
         self._save_path = options.slot_save_path
         with self._lock:
             self._loop = loop
+            self._gauges = _gauges(loaded, scheduler, loop)
         self._intake.open(_serving(loaded, options, loop, embedder))
         if self._ticket.cancelled:
             loop.stop()
@@ -165,7 +173,7 @@ class Worker:
         finally:
             self._intake.shut()
             with self._lock:
-                self._loop = None
+                self._loop = self._gauges = None
                 sessions, self._sessions = self._sessions, None
             if sessions is not None:
                 sessions.close()
@@ -187,6 +195,18 @@ class Worker:
             self._emit(CallFailed(command.id, Failed.of(error)))
             return
         self._emit(SlotResult(command.id, done))
+
+    def _read_stats(self, command: Stats) -> None:
+        try:
+            with self._lock:
+                gauges = self._gauges
+            if gauges is None:
+                raise EngineLoadingError("there is no model loaded")
+            stats = gauges.read()
+        except Exception as error:  # noqa: BLE001
+            self._emit(CallFailed(command.id, Failed.of(error)))
+            return
+        self._emit(StatsRead(command.id, stats))
 
     def _describe(self, command: Describe) -> None:
         try:
@@ -216,6 +236,16 @@ def _runner(loaded: Loaded, options: EngineOptions) -> Runner:
         n_slots=loaded.layout.n_slots,
         n_ctx=loaded.layout.n_ctx_row,
         shifts=options.context_shift,
+    )
+
+
+def _gauges(loaded: Loaded, scheduler: Scheduler, loop: Loop) -> Gauges:
+    return Gauges(
+        scheduler=scheduler,
+        tally=loop.tally,
+        n_slots=loaded.layout.n_slots if loaded.generates else 0,
+        n_cells=loaded.info.n_ctx if loaded.generates else 0,
+        devices=[name for name in loaded.info.devices if name != "CPU"],
     )
 
 

@@ -18,6 +18,7 @@ from shimmy.engine.types.plan import LoadPlan
 from shimmy.engine.types.prompt import ChatPrompt, TextPrompt, TokenPrompt
 from shimmy.engine.types.request import GenerateRequest
 from shimmy.engine.types.slot import SlotDone, SlotInfo, SlotVerb
+from shimmy.engine.types.stats import WorkerStats
 
 HEADER = struct.Struct("<I")
 MAX_FRAME = 256 * 1024 * 1024
@@ -111,6 +112,12 @@ class SlotAction(msgspec.Struct, frozen=True, tag="slot_action"):
     filename: str = ""
 
 
+class Stats(msgspec.Struct, frozen=True, tag="stats"):
+    """Ask for the worker's figures; answered by `StatsRead` or `CallFailed`, between steps or not."""
+
+    id: int
+
+
 class Describe(msgspec.Struct, frozen=True, tag="describe"):
     """Ask what ggml sees here; answered by `System` or `CallFailed`. Needs no model.
 
@@ -133,7 +140,9 @@ class Close(msgspec.Struct, frozen=True, tag="close"):
     """End the worker: requests in flight end with `EngineClosedError`."""
 
 
-Call = Tokenize | Detokenize | Render | Embed | Rerank | Loras | SetLoras | Slots | SlotAction
+Call = (
+    Tokenize | Detokenize | Render | Embed | Rerank | Loras | SetLoras | Slots | SlotAction | Stats
+)
 """Commands with one answer."""
 
 Command = Load | Submit | Cancel | Call | Describe | Plan | Close
@@ -228,6 +237,13 @@ class SlotResult(msgspec.Struct, frozen=True, tag="slot_result"):
     done: SlotDone
 
 
+class StatsRead(msgspec.Struct, frozen=True, tag="stats_read"):
+    """Answer to `Stats`."""
+
+    id: int
+    stats: WorkerStats
+
+
 class System(msgspec.Struct, frozen=True, tag="system"):
     """Answer to `Describe`."""
 
@@ -255,7 +271,9 @@ class Died(msgspec.Struct, frozen=True, tag="died"):
     failure: Failed
 
 
-Answer = Tokens | Pieces | Rendering | Embedded | Reranked | LoraList | SlotList | SlotResult
+Answer = (
+    Tokens | Pieces | Rendering | Embedded | Reranked | LoraList | SlotList | SlotResult | StatsRead
+)
 
 Report = Loading | Ready | LoadFailed | Step | Answer | System | Planned | CallFailed | Died
 
