@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from shimmy.engine import EngineState
+from shimmy.engine.types.info import DevicePlacement
 from shimmy.errors import ShimmyError
 from shimmy.models.entry import ModelEntry
 from shimmy.models.queue import Party
@@ -21,7 +22,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One model now. `last_used` in Unix seconds, `idle_unload` in seconds (None: it stays).
 
     `in_flight` requests have the model, `queued` ones wait: for its load, for room, or for a slot.
-    `need` is about how many bytes it takes; `error` why it does not load.
+    `need` is about how many bytes it takes; `error` why it does not load; `placement` what of it lies
+    on which device.
     """
 
     entry: ModelEntry
@@ -38,6 +40,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     load_ms: float | None = None
     restarts: int = 0
     error: str | None = None
+    placement: list[DevicePlacement] = []
 
 
 def status_of(
@@ -97,4 +100,5 @@ def _with_resident(status: ModelStatus, resident: Resident) -> ModelStatus:
         need=resident.need,
         load_ms=info.load_ms if info is not None else None,
         restarts=engine.restarts,
+        placement=info.placement if info is not None else [],
     )

@@ -125,5 +125,6 @@ def describe(status: ModelStatus) -> dict[str, Any]:
         "memory_estimate_bytes": status.need,
         "load_ms": status.load_ms,
         "restarts": status.restarts,
+        "placement": status.placement,
         "error": status.error,
     }

@@ -60,6 +60,7 @@ class Measure:
 
     n_layer: int
     n_expert: int
+    n_expert_used: int
     n_ctx: int
     n_ctx_train: int
     n_gpu_layers: int
@@ -90,6 +91,7 @@ def measure(options: EngineOptions, chosen: Placement) -> Measure:
         return Measure(
             n_layer=model.n_layer,
             n_expert=int(model.meta(f"{architecture}.expert_count") or 0),
+            n_expert_used=int(model.meta(f"{architecture}.expert_used_count") or 0),
             n_ctx=high.n_ctx,
             n_ctx_train=model.n_ctx_train,
             n_gpu_layers=offloaded(high.devices),

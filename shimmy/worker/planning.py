@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _GIB = 1 << 30
 
+# bytes per second of main memory for an expectation: two channels of DDR4-3200
+_BANDWIDTH = 50e9
+
 
 def plan(
     options: EngineOptions,
@@ -142,7 +145,8 @@ def _changes(asked: EngineOptions, best: Choice) -> list[str]:
         notes.append(f"the context is {got.n_ctx} tokens, so that it fits: -c/--ctx-size sets it")
     if got.n_cpu_moe != asked.n_cpu_moe:
         notes.append(
-            f"the experts of {got.n_cpu_moe} layers are in host memory: --n-cpu-moe sets it"
+            f"the experts of {got.n_cpu_moe} layers are in host memory: --n-cpu-moe sets it; "
+            + _price(best.measured)
         )
     if got.n_gpu_layers != asked.n_gpu_layers:
         notes.append(
@@ -150,6 +154,17 @@ def _changes(asked: EngineOptions, best: Choice) -> list[str]:
             "-ngl sets it"
         )
     return notes
+
+
+def _price(measured: Measure) -> str:
+    """Say what experts in host memory save, and what they make each token read there."""
+    saved = measured.devices[HOST].expert_weights
+    read = saved * measured.n_expert_used / max(measured.n_expert, 1)
+    ms = 1e3 * read / _BANDWIDTH
+    return (
+        f"that saves {_gb(saved)} on the GPU, and a token reads {_gb(read)} of them there: "
+        f"about {ms:.1f} ms more for each where main memory gives 50 GB/s"
+    )
 
 
 def _problem(best: Choice, chosen: Placement, there: Room, n_ctx_max: int) -> str:
@@ -177,5 +192,5 @@ def _problem(best: Choice, chosen: Placement, there: Room, n_ctx_max: int) -> st
     return "\n  ".join([f"the model does not fit: {'; '.join(lines)}", *help_])
 
 
-def _gb(n_bytes: int) -> str:
+def _gb(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:.2f} GB"

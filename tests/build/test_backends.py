@@ -73,7 +73,7 @@ def raw(model: Path) -> list[str | Path]:
 
 
 @vulkan
-def test_gpu_info_lists_the_vulkan_device(run: Run) -> None:
+def test_issue_129_the_wheel_has_the_gpu_and_gpu_info_lists_it(run: Run) -> None:
     [device] = [one for one in system(run)["devices"] if one["backend"] == "Vulkan"]
     assert "llvmpipe" in device["description"]
     assert device["memory_total"] > 0
@@ -81,8 +81,8 @@ def test_gpu_info_lists_the_vulkan_device(run: Run) -> None:
 
 
 @vulkan
-def test_vulkan_gets_all_layers_and_says_what_the_cpu_says(run: Run) -> None:
-    """Issues 72 and 130: the flag reaches the load, and a GPU has all layers, the CPU none."""
+def test_issue_72_and_130_vulkan_gets_all_layers_and_says_what_the_cpu_says(run: Run) -> None:
+    """The flag reaches the load, and a GPU has all layers, the CPU none."""
     here = probe(run, "shimmy-demo", "--gpu-backend", "vulkan")
     on_gpu = placement(here)["Vulkan0"]
     assert on_gpu["layers"] == list(range(len(on_gpu["layers"])))
@@ -99,8 +99,7 @@ def test_vulkan_gets_all_layers_and_says_what_the_cpu_says(run: Run) -> None:
 
 
 @vulkan
-def test_auto_takes_the_gpu(run: Run) -> None:
-    """Issue 126."""
+def test_issue_126_auto_takes_the_gpu(run: Run) -> None:
     assert probe(run, "shimmy-demo")["devices"] == ["Vulkan0"]
     assert probe(run, "shimmy-demo", "--device", "none")["devices"] == ["CPU"]
 
@@ -125,10 +124,10 @@ def test_the_kv_cache_can_stay_in_host_memory(run: Run) -> None:
     [([], 0), (["--n-cpu-moe", "2"], 2), (["--cpu-moe"], N_LAYER), (["-ot", "blk\\.0.*exps=CPU"], 1)],
     ids=["none", "n-cpu-moe", "cpu-moe", "override-tensor"],
 )  # fmt: skip
-def test_experts_stay_where_they_are_told_to(
+def test_issue_108_experts_stay_where_they_are_told_to(
     run: Run, mixture: Path, flags: list[str], on_the_cpu: int
 ) -> None:
-    """Issue 108: exactly those layers' experts are on the CPU, all else on the GPU; the text is the same."""
+    """Exactly those layers' experts are on the CPU, all else on the GPU; the text is the same."""
     where = placement(probe(run, mixture, "--gpu-backend", "vulkan", *flags))
     assert where["Vulkan0"]["layers"] == list(range(N_LAYER))
     assert where["CPU"]["experts"] == list(range(on_the_cpu))
@@ -175,8 +174,8 @@ def test_opencl_loads_and_says_that_there_is_no_device(run: Run) -> None:
 
 
 @cuda
-def test_cuda_is_compiled_and_has_no_driver(run: Run) -> None:
-    """Issues 58, 59 and 129; and a driver that is missing stops neither the import nor the CPU."""
+def test_issue_58_and_59_cuda_is_compiled_and_has_no_driver(run: Run) -> None:
+    """And a driver that is missing stops neither the import nor the CPU."""
     [found] = [one for one in system(run)["backends"] if one["name"].lower() == "cuda"]
     assert found["problem"] or (found["devices"] == [] and found["note"])
     refused = run("generate", *QUESTION, "--gpu-backend", "cuda", code=1)

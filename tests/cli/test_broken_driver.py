@@ -119,8 +119,8 @@ void *ggml_backend_init(void) { if (access("%s", F_OK) == 0) raise(SIGBUS); retu
     assert "it crashed (SIGBUS)" in cuda(result)["problem"]
 
 
-def test_a_server_answers_beside_a_driver_that_crashes(stub, tmp_path):
-    """Issue 128 as well: the second request works, backends are started once for each worker."""
+def test_issue_128_a_server_answers_twice_beside_a_driver_that_crashes(stub, tmp_path):
+    """The second request works, backends are started once for each worker."""
     stub(CRASH)
     with serve(tmp_path, "-t", "1") as served:
         served.wait_healthy()

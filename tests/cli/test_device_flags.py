@@ -51,13 +51,12 @@ def loaded(shimmy, monkeypatch, tiny):
         ([], "gpu_backend", "auto"),
     ],
 )
-def test_device_flags_reach_the_load(loaded, args, field, value):
-    """Issue 72: the original parsed --gpu-backend and dropped it."""
+def test_issue_72_device_flags_reach_the_load(loaded, args, field, value):
+    """The original parsed --gpu-backend and dropped it."""
     assert getattr(loaded(*args), field) == value
 
 
-def test_the_variable_stands_in_for_the_flag(loaded, monkeypatch):
-    """Issue 142: chosen before anything native starts."""
+def test_issue_142_the_variable_chooses_before_anything_native_starts(loaded, monkeypatch):
     monkeypatch.setenv("SHIMMY_GPU_BACKEND", "opencl")
     assert loaded().gpu_backend == "opencl"
     assert loaded("--gpu-backend", "cpu").gpu_backend == "cpu"
@@ -73,8 +72,8 @@ def test_every_command_that_loads_has_them(shimmy, name):
 
 
 @pytest.mark.parametrize("name", ["generate", "bench", "probe"])
-def test_a_forced_backend_that_is_not_there_is_an_error(shimmy, tiny, name):
-    """Issue 72, on the commands that load at once; this build has no MUSA."""
+def test_issue_72_a_forced_backend_that_is_not_there_is_an_error(shimmy, tiny, name):
+    """On the commands that load at once; this build has no MUSA."""
     prompt = ["--prompt", "x"] if name == "generate" else []
     result = shimmy(name, tiny, *prompt, "--gpu-backend", "musa", "-t", "1")
     assert result.exit_code != 0

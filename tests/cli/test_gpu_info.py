@@ -206,3 +206,16 @@ def test_it_answers_in_half_a_second(shimmy, home):
             - before.children_system
         )
     assert min(times) < 0.5
+
+
+def test_issue_129_a_build_without_a_gpu_backend_says_how_to_get_one(shimmy):
+    """The original's binaries were said to hold all backends, and held none."""
+    system = json.loads(shimmy("gpu-info", "--json").stdout)
+    loaded = {one["name"].lower() for one in system["backends"] if one["loaded"]}
+    choices = {one["backend"]: one for one in system["choices"]}
+    assert choices.keys() == set(GPU_BACKENDS)
+    for name in ("cuda", "vulkan", "opencl", "hip", "sycl"):
+        if not any(name in one for one in loaded):
+            option = f"pip install . -C cmake.define.GGML_{name.upper()}=ON"
+            assert option in choices[name]["problem"]
+            assert not choices[name]["devices"]

@@ -84,8 +84,8 @@ def test_where_the_model_lies_is_said(shimmy, tiny):
     assert placed[-1]["weights"] > 0
 
 
-def test_memory_that_runs_out_names_the_flags_that_help_with_sizes(slow):
-    """Issue 108, with a real allocation that fails: the address space is limited."""
+def test_issue_108_memory_that_runs_out_names_the_flags_that_help_with_sizes(slow):
+    """With a real allocation that fails: the address space is limited."""
     done = subprocess.run(
         ["bash", "-c", 'ulimit -v 6000000; exec "$0" "$@"', sys.executable, "-m", "shimmy",
          "probe", slow, "-t", "1", "-c", "1000000", "--gpu-backend", "cpu"],

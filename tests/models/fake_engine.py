@@ -7,7 +7,13 @@ import asyncio
 from shimmy.engine import EngineState
 from shimmy.engine.types.info import ModelInfo
 from shimmy.engine.types.options import EngineOptions
+from shimmy.engine.types.stats import WorkerStats
 from shimmy.errors import EngineClosedError, ShimmyError
+
+STATS = WorkerStats(
+    n_slots=4, n_busy=0, n_waiting=0, n_cells=1024, n_cells_used=0, n_cells_idle=0, n_steps=0,
+    n_step_rows=0, n_step_tokens=0, step_seconds=0.0, n_preempted=0,
+)  # fmt: skip
 
 
 class FakeEngine:
@@ -22,6 +28,8 @@ class FakeEngine:
         self.info: ModelInfo | None = None
         self.n_active = 0
         self.restarts = 0
+        self.hangs = False
+        self.figures = STATS
         self.slow_close = asyncio.Event()
         self.slow_close.set()
         self._settled = asyncio.Event()
@@ -36,6 +44,11 @@ class FakeEngine:
         if self.state is EngineState.CLOSED:
             raise EngineClosedError("the engine was closed")
         return info_of(self.options)
+
+    async def stats(self) -> WorkerStats:
+        while self.hangs:
+            await asyncio.sleep(0.01)
+        return self.figures
 
     def loaded(self) -> None:
         self.state = EngineState.READY

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 
+import msgspec
 import pytest
 
+from shimmy.engine.types.info import DevicePlacement
 from shimmy.errors import ModelLoadError
 from shimmy.models.registry import Registry
 from tests.models.fake_engine import Garage
@@ -49,6 +51,19 @@ async def test_the_list_keeps_the_rust_keys_and_adds_the_state(server):
     assert models[0]["source"] == "registered"
     assert [model["status"] for model in models] == ["loaded", "unloaded", "unloaded"]
     assert [model["loaded"] for model in models] == [True, False, False]
+
+
+async def test_the_status_says_what_lies_where(server, garage):
+    await until(server, "a", "loaded")
+    part = DevicePlacement(
+        device="CUDA0", layers=[0, 1], experts=[1], output=True, weights=30, expert_weights=10, kv=5,
+        compute=2,
+    )  # fmt: skip
+    engine = garage.engines[0]
+    engine.info = msgspec.structs.replace(engine.info, placement=[part])
+    answer = await body(await server.get("/api/models/a/status"))
+    assert answer["placement"] == [msgspec.to_builtins(part)]
+    assert (await body(await server.get("/api/models/c/status")))["placement"] == []
 
 
 async def test_load_answers_when_the_model_is_ready(server, garage):

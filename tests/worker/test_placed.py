@@ -29,8 +29,7 @@ def options(path: Path, **more) -> EngineOptions:
     )
 
 
-def test_every_byte_of_the_weights_is_somewhere(mixture) -> None:
-    """Issue 130: on the CPU no layer is offloaded, and all of them are accounted for."""
+def test_issue_130_on_the_cpu_no_layer_is_offloaded_and_every_byte_is_somewhere(mixture) -> None:
     with load(options(mixture), LoadTicket(), lambda _: None) as loaded:
         [cpu] = loaded.info.placement
         tensors = loaded.model.tensors()
@@ -57,8 +56,8 @@ def test_offloaded_layers_are_those_on_other_devices() -> None:
     assert placed.line(where[0]).startswith("CUDA0: 2 layers and the output, 1.0 MiB of weights")
 
 
-def test_a_cache_that_does_not_fit_names_the_flags_with_sizes(mixture) -> None:
-    """Issue 108: the original only said that it failed to allocate."""
+def test_issue_108_a_cache_that_does_not_fit_names_the_flags_with_sizes(mixture) -> None:
+    """The original only said that it failed to allocate."""
     error = LlamaError("failed to allocate buffer for kv cache", log=("a line",))
     with pytest.raises(LlamaError) as caught, with_advice(options(mixture), ModelParams()):
         raise error
@@ -69,8 +68,8 @@ def test_a_cache_that_does_not_fit_names_the_flags_with_sizes(mixture) -> None:
     assert caught.value.log == ("a line",)
 
 
-def test_on_a_gpu_the_experts_come_first(mixture) -> None:
-    """Issue 108. The devices are not opened for advice, so any name will do for the flags."""
+def test_issue_108_on_a_gpu_the_experts_come_first(mixture) -> None:
+    """The devices are not opened for advice, so any name will do for the flags."""
     params = ModelParams(devices=("CPU",))
     lines = "\n".join(advice(options(mixture), params))
     for flag in ("--cpu-moe", "--n-cpu-moe N", "-ngl N", "-nkvo", "-c 128"):

@@ -49,8 +49,8 @@ def module(name: str, *, reason: str | None = None, said: str = "") -> BackendMo
     )
 
 
-def test_auto_takes_all_gpus_of_the_best_backend(machine) -> None:
-    """Issues 126 and 142: detected from the device list before the model is loaded, with no other word."""
+def test_issue_126_and_142_auto_takes_all_gpus_of_the_best_backend(machine) -> None:
+    """Detected from the device list before the model is loaded, with no other word."""
     machine(device("Vulkan0"), device("CUDA0"), device("CUDA1"))
     assert choose() == placement.Placement(backend="cuda", devices=("CUDA0", "CUDA1"))
 
