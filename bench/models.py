@@ -96,7 +96,7 @@ def write(path: Path, name: str) -> None:
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_freq_base(1e6)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    _add_vocabulary(writer, shape.n_vocab)
+    add_vocabulary(writer, shape.n_vocab)
     rng = np.random.default_rng(7)
     for tensor, dims in _tensors(shape).items():
         if len(dims) == 1:
@@ -151,7 +151,8 @@ def _tensors(shape: Shape) -> dict[str, tuple[int, ...]]:
     return tensors
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter, n_vocab: int) -> None:
+def add_vocabulary(writer: gguf.GGUFWriter, n_vocab: int) -> None:
+    """Give a model a vocabulary of syllables and words, and ChatML's template."""
     merges = _merges(n_vocab - 256 - len(SPECIALS))
     tokens = [*_byte_chars(), *(left + right for left, right in merges), *SPECIALS]
     n_plain = len(tokens) - len(SPECIALS)

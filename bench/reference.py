@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def existing(directory: Path) -> Reference:
     )
 
 
-def build() -> Reference:
+def build(programs: Sequence[str] = PROGRAMS) -> Reference:
     """Build into build/bench; minutes the first time, nothing the second."""
     source, target = BUILD / "llama.cpp", BUILD / "reference"
     _unpack(source)
@@ -67,7 +68,7 @@ def build() -> Reference:
     print("building the reference (minutes, the first time)", file=sys.stderr, flush=True)
     with (target / "build.log").open("w") as log:
         subprocess.run(
-            ["ninja", "-C", str(target), *PROGRAMS], check=True, env=environment, stdout=log
+            ["ninja", "-C", str(target), *programs], check=True, env=environment, stdout=log
         )
     return Reference(
         bin=target / "bin",

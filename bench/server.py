@@ -27,16 +27,26 @@ _STOP_S = 15.0
 class Server:
     """A running server; used as a context manager. Its output goes to `log`."""
 
-    def __init__(self, name: str, argv: list[str], port: int, log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: list[str],
+        port: int,
+        log: Path,
+        *,
+        cwd: Path = ROOT,
+        start_s: float = _START_S,
+    ) -> None:
         self.name = name
         self.argv = argv
         self.port = port
         self.log = log
         self.started = time.monotonic()
+        self._start_s = start_s
         with log.open("w") as output:
             # a group of its own, so that whatever it starts can be ended with it
             self._process = subprocess.Popen(
-                argv, stdout=output, stderr=output, cwd=ROOT, start_new_session=True
+                argv, stdout=output, stderr=output, cwd=cwd, start_new_session=True
             )
 
     def __enter__(self) -> Self:
@@ -52,7 +62,7 @@ class Server:
 
     def wait_ready(self) -> None:
         """Wait until the model is loaded."""
-        while time.monotonic() < self.started + _START_S:
+        while time.monotonic() < self.started + self._start_s:
             if self._process.poll() is not None:
                 break
             if self._healthy():
@@ -72,6 +82,12 @@ class Server:
     def url(self) -> str:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Return the JSON that comes back."""
+        with urllib.request.urlopen(self.url + path, timeout=120) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Send JSON, return the JSON that comes back."""

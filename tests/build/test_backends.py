@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,34 @@ def placement(info: dict) -> dict[str, dict]:
 
 def text(run: Run, *args: str | Path) -> str:
     return json.loads(run("generate", *args, "-n", "48", "--json").stdout)["text"]
+
+
+@contextmanager
+def serving(home: Path, **environ: str) -> Iterator[str]:
+    """Run the server of the wheel; its address has no trailing slash."""
+    process = subprocess.Popen(
+        [COMMAND, "serve", "--bind", "127.0.0.1:0"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=home, env=os.environ | environ,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        lines = iter(process.stdout.readline, "")
+        yield next("http://" + line.split()[1] for line in lines if line.startswith("listening"))
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def fetch(url: str, body: dict | None = None) -> dict:
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, data), timeout=300) as reply:
+        return json.load(reply)
+
+
+def answer(url: str) -> str:
+    messages = [{"role": "user", "content": "What is shimmy?"}]
+    body = {"messages": messages, "temperature": 0, "max_tokens": 8}
+    return fetch(url + "/v1/chat/completions", body)["choices"][0]["message"]["content"]
 
 
 def raw(model: Path) -> list[str | Path]:
@@ -161,6 +191,25 @@ def test_an_icd_file_that_points_nowhere_is_no_device(run: Run, tmp_path: Path) 
     assert "CPU" in done.stdout
     assert run("generate", *QUESTION, **environ).stdout.strip()
     assert "Vulkan" in run("doctor", code=1, **environ).stdout
+    with serving(tmp_path, **environ) as url:
+        assert "Shimmy" in answer(url)
+
+
+@vulkan
+def test_issue_111_metrics_show_the_gpu_that_a_model_is_on(tmp_path: Path) -> None:
+    with serving(tmp_path) as url:
+        assert "Shimmy" in answer(url)
+        body = fetch(url + "/metrics?format=json")
+        text = urllib.request.urlopen(url + "/metrics").read().decode()
+    assert body["gpu_detected"]
+    [gpu] = body["gpus"]
+    assert gpu["device"] == "Vulkan0"
+    assert gpu["memory_total_mb"] >= gpu["memory_free_mb"] > 0
+    assert 'shimmy_device_memory_free_bytes{device="Vulkan0"}' in text
+    assert "shimmy_gpu_detected 1.0" in text
+    row = 'shimmy_model_memory_bytes{device="Vulkan0",model="shimmy-demo",part="kv"} '
+    [kv] = [line for line in text.splitlines() if line.startswith(row)]
+    assert float(kv.removeprefix(row)) > 0
 
 
 @opencl

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -142,6 +144,15 @@ def test_what_clients_make_up_is_no_label(served: Served) -> None:
     assert "made" not in text
     assert samples(text)["shimmy_requests_total", "none", "model_not_found"] == 1
     assert samples(text)["shimmy_http_requests_total", "other", "other", "404"] == 1
+
+
+def test_the_document_names_every_figure(served: Served) -> None:
+    document = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
+    text = fetch(served.url + "/metrics")[1]
+    told = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    named = set(re.findall(r"`((?:shimmy|llamacpp|process)[:_]\w+)`", document))
+    # where there is no GPU, it is nobody's
+    assert told | {"shimmy_gpu_info"} == named
 
 
 def test_embeddings_count_their_tokens(served: Served) -> None:
