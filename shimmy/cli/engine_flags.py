@@ -283,11 +283,13 @@ def engine_options(
     values |= {name: value for name, value in (engine | more).items() if value is not None}
     if flags.gpu_backend is not None:
         values["gpu_backend"] = flags.gpu_backend
+    # each of them ends what the file says of the other
     if flags.n_cpu_moe is not None:
-        values["n_cpu_moe"] = flags.n_cpu_moe
+        values |= {"n_cpu_moe": flags.n_cpu_moe, "cpu_moe": False}
+    elif flags.cpu_moe:
+        values |= {"n_cpu_moe": None, "cpu_moe": True}
     if "chat_template" in values:
         values["chat_template"] = _template(str(values["chat_template"]))
-    values["cpu_moe"] = flags.cpu_moe or values.get("cpu_moe", False)
     values["model_path"] = model_path
     return msgspec.convert(values, EngineOptions)
 

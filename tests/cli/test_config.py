@@ -130,6 +130,11 @@ def test_another_file_is_named_by_flag_or_variable(settings, write, tmp_path, mo
         ("[engine]\ncheck_tensors = 3\n", "engine.check_tensors"),
         ("[engine]\nlora = ['/nowhere/x.gguf']\n", "adapter file /nowhere/x.gguf not found"),
         ("[engine]\noverride_tensor = ['no-buffer']\n", "not REGEX=BUFT"),
+        (
+            "[engine]\ncpu_moe = true\nn_cpu_moe = 2\n",
+            "[engine]: cpu_moe cannot be used with n_cpu_moe",
+        ),
+        ("[model.a]\ncpu_moe = true\nn_cpu_moe = 2\n", "cpu_moe cannot be used with n_cpu_moe"),
         ("[models]\nmax = -1\n", "models.max"),
         ("[models]\nmemory = 'lots'\n", "models.memory: 'lots': expected a size"),
         ("[models]\nidle_unload = 'soon'\n", "models.idle_unload: 'soon': expected a time"),
@@ -152,6 +157,29 @@ def test_what_cannot_be_is_one_sentence_that_names_it(shimmy, write, text, words
     assert result.stderr.count("\n") == 1
     if "SHIMMY_" not in words:
         assert str(path) in result.stderr
+
+
+def test_the_stronger_word_for_the_experts_place_ends_the_other(served, write):
+    """Flags before a model's own section before the general one."""
+    write("""
+[engine]
+cpu_moe = true
+[model.few]
+n_cpu_moe = 2
+[model.none]
+cpu_moe = false
+[model.same]
+n_ctx = 99
+""")
+    seen = served()
+    assert (seen["options"].cpu_moe, seen["options"].n_cpu_moe) == (True, None)
+    profiles = {name: one.engine for name, one in seen["settings"].profiles.items()}
+    assert profiles["few"] == {"cpu_moe": False, "n_cpu_moe": 2}
+    assert profiles["none"] == {"cpu_moe": False}
+    assert profiles["same"] == {"n_ctx": 99}
+    flagged = served("--n-cpu-moe", "3")
+    assert (flagged["options"].cpu_moe, flagged["options"].n_cpu_moe) == (False, 3)
+    assert not any("n_cpu_moe" in one.engine for one in flagged["settings"].profiles.values())
 
 
 def test_a_file_that_is_not_there_is_named(shimmy, monkeypatch):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shimmy.cli.settings import experts
 from shimmy.cli.settings.known import Setting
 from shimmy.config import CONFIG_FILE, parse_duration
 from shimmy.errors import ConfigError
@@ -74,6 +75,8 @@ def _document(path: Path, tree: dict[str, Any], settings: Mapping[str, Setting])
         for name, value in table.items():
             _check(name, names, f"key in [{section}]")
             values[f"{section}.{name}"] = settings[f"{section}.{name}"].read(value)
+        if section == "engine":
+            experts.check(table, "[engine]")
     profiles, aliases = _profiles(tree.get("model", {}), settings)
     for alias, model in tree.get("aliases", {}).items():
         if not isinstance(model, str):
@@ -97,6 +100,7 @@ def _profiles(
             _check(name, [*_PROFILE, *names], f"key in {where}")
             if name in names:
                 engine[name] = settings[f"engine.{name}"].read(value)
+        experts.check(engine, where)
         profiles[model] = Profile(
             engine=engine,
             pinned=_switch(table, "pinned", where),

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from shimmy.cli.settings import experts
 from shimmy.cli.settings.document import Document, find, read
 from shimmy.cli.settings.known import Setting, known
 from shimmy.config import MMAP, ServerConfig
@@ -101,15 +102,22 @@ def resolve(
     path = find(config, environ)
     document = read(path, settings) if path is not None else Document()
     values = {key: _value(setting, document, given, environ) for key, setting in settings.items()}
+    values |= _without_rival(values, str(path))
     outranked = {
         key.partition(".")[2]
         for key, value in values.items()
         if key.startswith("engine.") and value.source not in {"default", str(path)}
     }
+    if outranked & experts.FIELDS:
+        outranked |= experts.FIELDS
     profiles = {
         model: msgspec.structs.replace(
             profile,
-            engine={name: item for name, item in profile.engine.items() if name not in outranked},
+            engine={
+                name: item
+                for name, item in experts.alone(profile.engine).items()
+                if name not in outranked
+            },
         )
         for model, profile in document.profiles.items()
     }
@@ -120,6 +128,22 @@ def resolve(
         aliases=document.aliases,
         profiles=profiles,
     )
+
+
+def _without_rival(values: Mapping[str, Value], path: str) -> dict[str, Value]:
+    """Return what a flag for the experts' place makes of the file's other word for it."""
+    said = {
+        name: value
+        for name, value in ((name, values[f"engine.{name}"]) for name in experts.FIELDS)
+        if not value.is_default
+    }
+    if len({value.source for value in said.values()}) < 2:
+        return {}
+    return {
+        f"engine.{name}": Value(experts.UNSAID[name], "default")
+        for name, value in said.items()
+        if value.source == path
+    }
 
 
 def _value(
