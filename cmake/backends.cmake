@@ -59,6 +59,15 @@ if(GGML_HIP)
   endif()
 endif()
 
+if(GGML_SYCL)
+  include(CheckCXXCompilerFlag)
+  check_cxx_compiler_flag("-fsycl" SHIMMY_HAS_SYCL)
+  if(NOT SHIMMY_HAS_SYCL)
+    shimmy_missing("GGML_SYCL=ON needs a C++ compiler with SYCL, and ${CMAKE_CXX_COMPILER} has none"
+      OTHER "Install Intel's oneAPI, source its setvars.sh, and build with CC=icx CXX=icpx.")
+  endif()
+endif()
+
 if(GGML_BLAS AND NOT APPLE)
   set(BLA_VENDOR "${GGML_BLAS_VENDOR}")
   if(NOT BLA_VENDOR)

@@ -23,8 +23,9 @@ ABSENT = "-DCMAKE_DISABLE_FIND_PACKAGE_{}=ON"
         (["-DGGML_BLAS=ON", ABSENT.format("BLAS")], "BLAS library", "GGML_BLAS_VENDOR=OpenBLAS"),
         (["-DGGML_HIP=ON", "-DSHIMMY_HIPCONFIG=SHIMMY_HIPCONFIG-NOTFOUND", "-DCMAKE_FIND_USE_SYSTEM_ENVIRONMENT_PATH=OFF",
           "-DCMAKE_FIND_USE_CMAKE_SYSTEM_PATH=OFF"], "ROCm", "rocm.docs.amd.com"),
+        (["-DGGML_SYCL=ON"], "a C++ compiler with SYCL", "CXX=icpx"),
     ],
-    ids=["vulkan", "spirv", "cuda", "opencl", "blas", "hip"],
+    ids=["vulkan", "spirv", "cuda", "opencl", "blas", "hip", "sycl"],
 )  # fmt: skip
 def test_backend_without_its_sdk(configure, defines: list[str], what: str, remedy: str) -> None:
     code, output = configure(*defines)
