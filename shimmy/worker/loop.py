@@ -40,6 +40,7 @@ class Loop:
     ) -> None:
         """`emit` gets one `Step` for each engine step that has something to say."""
         self.tally = Tally()
+        self._began = 0.0
         self._paging = paging
         self._embedder = embedder
         self._deadlines = Deadlines()
@@ -149,7 +150,7 @@ class Loop:
         if plan.loras != self._loras:
             self._runner.use(plan.loras)
             self._loras = plan.loras
-        began = time.monotonic()
+        self._began = began = time.monotonic()
         code, events = self._runner.step(bites, ahead=self._steady(bites))
         self._scheduler.observe(bites, time.monotonic() - began)
         self._conclude(code, bites, events)
@@ -180,9 +181,10 @@ class Loop:
             return
         self._flying = [(event.row, 1) for event in events]
         sampled = [(event.row, event.token) for event in events if event.token is not None]
-        self.tally.step(bites, now - began)
         self._scheduler.commit(bites, sampled)
         now = time.monotonic()
+        self.tally.step(bites, now - self._began)
+        self._began = now  # of the one in flight, if there is one
         for event in events:
             self._deliver(event, now)
 
