@@ -18,7 +18,7 @@ ShimmyError
 ├── EngineDeadError             the worker behind the engine ended
 ├── EngineClosedError           the engine was closed by its owner
 ├── EngineLoadingError          the model is not loaded yet
-├── DeadlineError               a request waited until its deadline
+├── DeadlineError               a request waited for its model or a slot until its deadline
 ├── UnsupportedError            what was asked for is not switched on
 ├── SlowReaderError             nobody reads the answer
 ├── OverloadedError             the queue is full
@@ -201,7 +201,7 @@ class SlowReaderError(ShimmyError):
 
 
 class DeadlineError(ShimmyError):
-    """The request still waited for a slot when its `timeout` was over."""
+    """The request still waited, for its model or a slot, when its `timeout` was over."""
 
     code = "deadline_exceeded"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from shimmy.engine import Engine
 from shimmy.engine.types.options import EngineOptions
-from shimmy.errors import EngineLoadingError, ModelNotFoundError, ShimmyError
+from shimmy.errors import DeadlineError, EngineLoadingError, ModelNotFoundError, ShimmyError
 from shimmy.models.aliases import Aliases
 from shimmy.models.budget import Budget, estimate
 from shimmy.models.entry import ModelEntry
@@ -166,18 +166,21 @@ class Pool:
         *,
         wait: bool = True,
         load: bool = True,
+        patience: float | None = None,
         idle_unload: float | None = None,
     ) -> AsyncIterator[Lease]:
         """Hold the model called `name` (None: the default), loaded and ready, for a block.
 
         Without `wait` a model that is not ready is an error, and begins to load; without `load` it
-        does not even do that. `idle_unload` is how many seconds the model stays after this use
+        does not even do that. After `patience` seconds one that is not ready is an error too; a load
+        that began goes on. `idle_unload` is how many seconds the model stays after this use
         (inf: for good); None leaves that as it was.
 
         Raises:
             ModelNotFoundError: no model has this name.
             ModelLoadError: it cannot be loaded, or just could not.
             EngineLoadingError: it is not ready, and the request would not wait.
+            DeadlineError: it was not ready in time.
             EngineClosedError: the pool was closed.
         """
         self._residency.check_open()
@@ -186,11 +189,10 @@ class Pool:
         usage.count()
         if not (wait and load):
             self._check_ready(entry, load=load)
-        resident = await self._residency.enter(entry)
+        resident = await self._enter(entry, patience)
         if idle_unload is not None:
             resident.idle_unload = idle_unload
         try:
-            await asyncio.shield(resident.loading)
             yield Lease(entry=entry, engine=resident.engine)
         finally:
             usage.touch()
@@ -240,6 +242,25 @@ class Pool:
         return max(
             there, key=lambda item: (item.is_loaded, not item.is_dead, item.last_used), default=None
         )
+
+    async def _enter(self, entry: ModelEntry, patience: float | None) -> Resident:
+        """Become a user of a model, and wait until it is ready, for `patience` seconds at most."""
+        resident = None
+        try:
+            async with asyncio.timeout(patience) as limit:
+                resident = await self._residency.enter(entry)
+                await asyncio.shield(resident.loading)
+                return resident
+        except BaseException as error:
+            if resident is not None:
+                # who asks again finds it loaded
+                resident.kept |= limit.expired()
+                self._residency.leave(resident)
+            if isinstance(error, TimeoutError):
+                raise DeadlineError(
+                    f"model {entry.name!r} was not loaded before the request's timeout"
+                ) from error
+            raise
 
     def _check_ready(self, entry: ModelEntry, *, load: bool) -> None:
         resident = self._residency.find(entry)

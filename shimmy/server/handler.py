@@ -42,7 +42,10 @@ async def answer(request: web.Request, dialect: Dialect, call: Call) -> web.Stre
     if call.stream:
         return await _stream(request, dialect, call)
     with Stopwatch(request.app[COUNTS]) as watch:
-        async with hold(request, call) as lease, Run(lease.engine, _meant(call, lease)) as run:
+        async with (
+            hold(request, call) as (lease, left),
+            Run(lease.engine, _meant(left, lease)) as run,
+        ):
             watch.on(lease.entry.name, call.request.n)
             head = _head(dialect, lease.entry.name, await run.accepted())
             output = await _collect(run, call, request[TRACE], watch)
@@ -109,8 +112,8 @@ async def _stream(request: web.Request, dialect: Dialect, call: Call) -> web.Str
             try:
                 with Stopwatch(request.app[COUNTS]) as watch:
                     async with (
-                        hold(request, call) as lease,
-                        Run(lease.engine, _meant(call, lease)) as run,
+                        hold(request, call) as (lease, left),
+                        Run(lease.engine, _meant(left, lease)) as run,
                     ):
                         watch.on(lease.entry.name, call.request.n)
                         head = _head(dialect, lease.entry.name, await run.accepted())

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
+import msgspec
 from aiohttp import web
 
 from shimmy.errors import InvalidRequestError
@@ -14,18 +19,39 @@ from shimmy.server.seams import Engine, Lease
 _WORDS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def hold(request: web.Request, call: Call) -> AbstractAsyncContextManager[Lease]:
-    """Hold the model of `call`. The query may say not to wait: `wait=false`, `autoload=false`.
+@asynccontextmanager
+async def hold(request: web.Request, call: Call) -> AsyncIterator[tuple[Lease, Call]]:
+    """Hold the model of `call`, and yield it with what is left of `call`'s time.
+
+    The query may say not to wait: `wait=false`, `autoload=false`.
 
     Raises:
         InvalidRequestError: the query says neither true nor false.
+        DeadlineError: the model was not ready before the call's timeout.
     """
-    return request.app[POOL].use(
+    clock = asyncio.get_running_loop().time
+    since = clock()
+    timeout = call.request.timeout
+    if timeout is not None and not 0 < timeout < math.inf:
+        timeout = None  # the engine refuses it by its name
+    lease = request.app[POOL].use(
         call.model,
         wait=switch(request, "wait", default=True),
         load=switch(request, "autoload", default=True),
+        patience=timeout,
         idle_unload=call.idle_unload,
     )
+    async with lease as held:
+        yield held, call if timeout is None else _after(call, timeout - (clock() - since))
+
+
+def _after(call: Call, left: float) -> Call:
+    """Return `call` with `left` seconds for each of its requests; the engine says when none are left."""
+    left = max(left, 1e-3)
+    first, *more = (
+        msgspec.structs.replace(each, timeout=left) for each in (call.request, *call.more)
+    )
+    return replace(call, request=first, more=tuple(more))
 
 
 async def peek(request: web.Request) -> Engine:

@@ -189,12 +189,13 @@ class Pool(Protocol):
         *,
         wait: bool = True,
         load: bool = True,
+        patience: float | None = None,
         idle_unload: float | None = None,
     ) -> AbstractAsyncContextManager[Lease]:
         """Hold the model called `name` (None: the default), loading it first if need be.
 
-        Without `wait` or `load` a model that is not ready raises `EngineLoadingError`. `idle_unload`
-        is how many seconds the model stays afterwards.
+        Without `wait` or `load` a model that is not ready raises `EngineLoadingError`, after
+        `patience` seconds `DeadlineError`. `idle_unload` is how many seconds it stays afterwards.
         """
 
     async def peek(self, name: str | None) -> Engine:

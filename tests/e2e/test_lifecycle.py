@@ -175,6 +175,31 @@ async def test_a_model_whose_load_nobody_waits_for_any_more_leaves_no_worker(
     assert workers(served) == []
 
 
+async def test_a_timeout_covers_the_wait_for_another_models_unload(
+    tmp_path: Path, tiny_gguf: Path
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tiny.gguf").symlink_to(tiny_gguf)
+    body = {"prompt": "Once", "temperature": 0, "ignore_eos": True}
+    with serve(tmp_path, "--models-max", "1", "-t", "1", "-c", "2048") as served:
+        async with aiohttp.ClientSession(served.url) as http:
+            long = {**body, "model": "tiny", "stream": True, "max_tokens": 10**6, "timeout": 20}
+            async with http.post("/v1/completions", json=long) as stream:
+                await stream.content.readany()
+                began = time.monotonic()
+                status, said = await post(
+                    http, "/v1/completions", **body, model="shimmy-demo", timeout=0.5
+                )
+                took = time.monotonic() - began
+                assert (status, said["error"]["code"]) == (503, "deadline_exceeded"), said
+                assert 0.5 <= took < 5
+                assert await stream.content.readany(), "the other model goes on"
+            status, said = await post(
+                http, "/v1/completions", **body, model="shimmy-demo", timeout=20, max_tokens=2
+            )
+            assert status == 200, said
+
+
 def test_a_model_is_unloaded_when_idle_and_health_stays_200(tmp_path: Path) -> None:
     with serve(tmp_path, "--idle-unload", "300ms", "-t", "1") as served:
         deadline = time.monotonic() + 20

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from shimmy.engine import EngineState
-from shimmy.errors import EngineClosedError, ModelLoadError, ModelNotFoundError
+from shimmy.errors import DeadlineError, EngineClosedError, ModelLoadError, ModelNotFoundError
 from shimmy.models import residency as module
 from shimmy.models.registry import Registry
 from tests.models.fake_engine import Garage
@@ -296,3 +296,49 @@ async def test_a_crowd_over_three_models_is_served_with_one_loaded_at_a_time(reg
     assert len(served) == 60
     await pool.close()
     assert garage.n_running == 0
+
+
+async def test_the_time_to_wait_for_another_models_unload_is_bounded(registry):
+    garage = Garage()
+    pool = make_pool(registry, garage)
+    busy = User(pool, "a")
+    await settle()
+    with pytest.raises(DeadlineError, match="'b' was not loaded before the request's timeout"):
+        async with pool.use("b", patience=0.02):
+            pass
+    assert pool.status("b").queued == 0
+    async with pool.use("a", patience=0.02) as lease:  # it need not make room any more
+        assert lease.engine is busy.engine
+    await busy.leave()
+    await pool.close()
+
+
+async def test_a_load_goes_on_for_the_next_when_a_request_has_no_more_time(registry):
+    garage = Garage(instant=False)
+    pool = make_pool(registry, garage)
+    with pytest.raises(DeadlineError):
+        async with pool.use("a", patience=0.02):
+            pass
+    assert pool.status("a").state == "loading"
+    garage.engines[0].loaded()
+    await settle()
+    async with pool.use("a", patience=5) as lease:
+        assert lease.engine is garage.engines[0]
+    assert len(garage.engines) == 1
+    await pool.close()
+
+
+async def test_a_load_that_fails_in_time_is_what_the_request_is_told(registry):
+    garage = Garage(instant=False)
+    pool = make_pool(registry, garage)
+    using = asyncio.ensure_future(anext(aiter_of(pool)))
+    await settle()
+    garage.engines[0].fail(ModelLoadError("bad magic"))
+    with pytest.raises(ModelLoadError, match="bad magic"):
+        await using
+    await pool.close()
+
+
+async def aiter_of(pool):
+    async with pool.use("a", patience=5) as lease:
+        yield lease

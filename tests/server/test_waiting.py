@@ -101,3 +101,26 @@ async def test_a_client_that_leaves_before_the_model_is_there_is_forgotten(start
             await asyncio.sleep(0.002)
     assert server.engine.requests == []
     assert " 499 " in caplog.records[0].getMessage()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_time_that_a_model_takes_is_part_of_the_timeout(start, pool, stream):
+    server = await start(pool=pool, keep_alive=5)
+    asking = asyncio.create_task(server.chat(stream=stream, timeout=5))
+    await asyncio.sleep(0.3)
+    pool.loaded.set()
+    response = await asking
+    assert response.status == 200
+    await response.read()
+    assert pool.how["patience"] == 5
+    (request,) = pool.engine.requests
+    assert 4 < request.timeout <= 4.9
+
+
+@pytest.mark.parametrize("timeout", [0, -1])
+async def test_a_timeout_that_cannot_be_is_a_400(start, pool, timeout):
+    server = await start(pool=pool)
+    pool.loaded.set()
+    response = await server.chat(timeout=timeout)
+    assert response.status == 400
+    assert (await response.json())["error"]["param"] == "timeout"
