@@ -245,7 +245,7 @@ class Engine:
     async def set_loras(self, scales: Mapping[int, float]) -> list[LoraInfo]:
         """Change the default scales for requests that come later, 0 for adapters not named.
 
-        A worker that is started again has those of the options.
+        They outlast the worker: one that is started again has them.
 
         Raises:
             InvalidRequestError: there is no such adapter, or its scale cannot be.

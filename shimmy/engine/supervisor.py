@@ -20,8 +20,10 @@ from shimmy.engine.types.frame import (
     Load,
     LoadFailed,
     Loading,
+    LoraList,
     Ready,
     Report,
+    SetLoras,
     Step,
     Submit,
 )
@@ -130,7 +132,12 @@ class Supervisor:
     async def ask(self, command: Call, kind: type[AnswerT]) -> AnswerT:
         """Ask what has one answer; waits for the model."""
         await self.ready()
-        return await self._calls.ask(command, kind)
+        answer = await self._calls.ask(command, kind)
+        if isinstance(command, SetLoras) and isinstance(answer, LoraList):
+            # the next worker begins where this one is
+            lora = [(one.path, one.scale) for one in answer.loras]
+            self._options = msgspec.structs.replace(self._options, lora=lora)
+        return answer
 
     async def close(self) -> None:
         """End the worker; requests in flight fail with `EngineClosedError`. Idempotent."""

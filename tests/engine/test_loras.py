@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import msgspec
@@ -210,3 +212,20 @@ def test_another_server_is_asked_for_the_same_adapters() -> None:
     body = msgspec.structs.replace(request("Hi"), lora={1: 0.5})
     assert body_of(body, "m")[1]["lora"] == [{"id": 1, "scale": 0.5}]
     assert "lora" not in body_of(request("Hi"), "m")[1]
+
+
+async def test_changed_scales_outlast_the_worker(with_two: EngineOptions) -> None:
+    async with Engine.child(with_two) as engine:
+        first = (await ask(engine, None, 7)).text
+        await engine.set_loras({1: 0.5})
+        changed = (await ask(engine, None, 7)).text
+        assert changed != first
+        with pytest.raises(InvalidRequestError):
+            await engine.set_loras({7: 1.0})
+        for restarts in (1, 2):
+            assert engine.worker_pid is not None
+            os.kill(engine.worker_pid, signal.SIGKILL)
+            while engine.restarts < restarts:
+                await asyncio.sleep(0.01)
+            assert [(one.id, one.scale) for one in await engine.loras()] == [(0, 0.0), (1, 0.5)]
+            assert (await ask(engine, None, 7)).text == changed
