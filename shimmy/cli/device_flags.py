@@ -93,9 +93,23 @@ DEVICE_OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
         default=None,
         help="Let the GPU compute large batches of layers in host memory (default), or not.",
     ),
+    click.option(
+        "-lm",
+        "--load-mode",
+        "load_mode",
+        type=click.Choice(("auto", "none", "mmap", "mlock", "mmap+mlock", "dio")),
+        help="How the file gets into memory; auto maps it where the devices can (default).",
+    ),
+    click.option(
+        "--repack/--no-repack",
+        " /-nr",
+        "repack",
+        default=None,
+        help="Copy weights into a layout that is faster on the CPU (default where there is room).",
+    ),
 ]
 
 DEVICE_NAMES = (
     "devices", "gpu_fallback", "retry_backends", "split_mode", "tensor_split", "main_gpu",
-    "offload_kqv", "op_offload",
+    "offload_kqv", "op_offload", "load_mode", "repack",
 )  # fmt: skip

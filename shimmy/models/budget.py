@@ -66,6 +66,14 @@ class Budget:
             )
         return None
 
+    def may_crowd(self, n_held: int) -> bool:
+        """Tell whether a model may be tried beside `n_held` that stay, though memory looks short.
+
+        The loader refuses what cannot be, and mapped weights need not be in memory; a limit that
+        was given holds.
+        """
+        return self.memory is None and not (self.max_models and n_held >= self.max_models)
+
     def has_room(self, need: int, holdings: Iterable[Holding]) -> bool:
         """Tell whether a model that takes `need` bytes may be loaded beside `holdings`."""
         held = list(holdings)

@@ -208,11 +208,13 @@ class Residency:
         if any(item.closing for item in residents):
             return False
         movable = [item for item in residents if not item.pinned]
+        if not movable and self.budget.may_crowd(len(residents)):
+            return True
         if not movable:
             names = ", ".join(item.entry.name for item in residents)
             raise ModelLoadError(
                 f"there is no room beside the pinned models ({names}): "
-                "raise --models-max, or pin fewer"
+                "raise --models-max or --models-memory, or pin fewer"
             )
         if idle := [item for item in movable if item.is_idle]:
             self.end(min(idle, key=lambda item: (not item.is_dead, item.last_used)))

@@ -26,7 +26,10 @@ _MIN_MEASURED = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One device's bytes: `fixed` whatever the context, and `per_cell` for each of its cells."""
+    """One device's bytes, and what one more cell of the context takes.
+
+    `copied` weights, a part of all, take memory even where the file is mapped.
+    """
 
     weights: int
     expert_weights: int
@@ -34,6 +37,12 @@ class Part:
     compute: int
     kv_per_cell: float
     compute_per_cell: float
+    copied: int = 0
+
+    @property
+    def mappable(self) -> int:
+        """Weights that can be the mapped file itself, where they lie in host memory."""
+        return self.weights - self.copied
 
     @property
     def need(self) -> int:
@@ -135,5 +144,6 @@ def _parts(low: _Point, high: _Point) -> dict[str, Part]:
             compute=one.compute,
             kv_per_cell=max(0.0, (one.kv - less.kv) / n_cells),
             compute_per_cell=max(0.0, (one.compute - less.compute) / n_cells),
+            copied=one.copied,
         )
     return parts

@@ -42,4 +42,5 @@ def model_params(options: EngineOptions, chosen: Placement) -> ModelParams:
         main_gpu=options.main_gpu,
         tensor_split=options.tensor_split or None,
         check_tensors=options.check_tensors,
+        use_extra_bufts=options.repack,
     )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _EXPERTS = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps")
 _HOST = "CPU"
+# buffers of host memory whose tensors can be the mapped file itself
+_AS_IN_THE_FILE = re.compile(r"CPU(_Mapped)?|.*_Host")
 _MIB = 1024 * 1024
 
 
@@ -30,6 +32,7 @@ class _Share:
     experts: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     output: bool = False
     weights: int = 0
+    copied: int = 0
     expert_weights: int = 0
     kv: int = 0
     compute: int = 0
@@ -59,6 +62,7 @@ def placements(model: Model, context: Context) -> list[DevicePlacement]:
             expert_weights=share.expert_weights,
             kv=share.kv,
             compute=share.compute,
+            copied=share.copied,
         )
         for name, share in sorted(shares.items(), key=lambda item: (item[0] == _HOST, item[0]))
     ]
@@ -89,6 +93,8 @@ def line(one: DevicePlacement) -> str:
 
 def _add(share: _Share, tensor: TensorPlace) -> None:
     share.weights += tensor.bytes
+    if not _AS_IN_THE_FILE.fullmatch(tensor.buffer):
+        share.copied += tensor.bytes
     found = _LAYER.match(tensor.name)
     if found is None:
         share.output = share.output or tensor.name.startswith(("output.", "output_norm."))

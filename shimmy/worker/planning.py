@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from shimmy.worker.placement import Placement
 
 _GIB = 1 << 30
+# load modes in which weights of main memory are the file itself
+_MAPPED = (None, "auto", "mmap")
 
 # bytes per second of main memory for an expectation: two channels of DDR4-3200
 _BANDWIDTH = 50e9
@@ -44,9 +46,9 @@ def plan(
         LoadCancelledError: `cancelled` says so between two tries.
         ConfigError: an option cannot be; it names the flag.
     """
-    there = there or room(chosen.devices, mapped=options.load_mode == "mmap")
+    free = there or room(chosen.devices)
+    there, best = _best(options, chosen, free, cancelled)
     search = Search(chosen, there, cancelled)
-    best = search.best(options)
     lacking = there.lacking(best.measured)
     n_parallel = options.n_parallel or DEFAULT_N_PARALLEL
     train = best.measured.n_ctx_train * n_parallel
@@ -62,10 +64,29 @@ def plan(
         n_parallel=n_parallel,
         cache_type_k=options.cache_type_k or "f16",
         cache_type_v=options.cache_type_v or "f16",
-        devices=_devices(best.measured, there),
-        changes=_changes(options, best),
+        devices=_devices(best.measured, free),
+        changes=_changes(options, best, free),
         problem=_problem(best, chosen, there, n_ctx_max) if lacking else None,
     )
+
+
+def _best(
+    options: EngineOptions, chosen: Placement, there: Room, cancelled: Callable[[], bool]
+) -> tuple[Room, Choice]:
+    """Return the choice that fits, and the room that it fits in; else the last try.
+
+    Where main memory cannot hold the weights, they stay in the mapped file, and are read from there
+    as they are needed: that is slow, but works. Then they cannot be repacked, for that copies them.
+    """
+    if options.load_mode == "mmap":
+        there = there.stretched()
+    best = Search(chosen, there, cancelled).best(options)
+    if HOST not in there.lacking(best.measured) or options.load_mode not in _MAPPED:
+        return there, best
+    repack = bool(options.repack)
+    options = msgspec.structs.replace(options, load_mode="mmap", repack=repack)
+    there = there if there.mapped else there.stretched()
+    return there, Search(chosen, there, cancelled).best(options)
 
 
 def plan_load(options: EngineOptions, cancelled: Callable[[], bool]) -> LoadPlan:
@@ -96,7 +117,7 @@ def fitted(
     Raises:
         DoesNotFitError: nothing fits; says what it takes, and which flags would help.
     """
-    there = there or room(chosen.devices, mapped=options.load_mode == "mmap")
+    there = there or room(chosen.devices)
     if _is_plain(options, chosen, there):
         return options, []
     options, planned = plan(options, chosen, there, cancelled)
@@ -138,9 +159,9 @@ def _devices(measured: Measure, there: Room) -> list[PlannedDevice]:
     ]
 
 
-def _changes(asked: EngineOptions, best: Choice) -> list[str]:
-    """Say what was chosen because memory is short."""
-    got, notes = best.options, []
+def _changes(asked: EngineOptions, best: Choice, free: Room) -> list[str]:
+    """Say what was chosen because memory is short, and what that costs."""
+    got, notes = best.options, _slowness(best.measured, free)
     if got.n_ctx != asked.n_ctx:
         notes.append(f"the context is {got.n_ctx} tokens, so that it fits: -c/--ctx-size sets it")
     if got.n_cpu_moe != asked.n_cpu_moe:
@@ -167,10 +188,30 @@ def _price(measured: Measure) -> str:
     )
 
 
+def _slowness(measured: Measure, free: Room) -> list[str]:
+    """Say what is read from the disk again and again where main memory is too small."""
+    host = measured.devices.get(HOST)
+    if host is None or host.need <= free.free[HOST]:
+        return []
+    there, short = free.free[HOST], host.need - free.free[HOST]
+    on_disk = min(short, host.mappable)
+    notes = []
+    if on_disk:
+        notes.append(
+            f"main memory has {_gb(there)} free, and this takes {_gb(host.need)} of it: at least "
+            f"{_gb(on_disk)} of the weights are read from the file again and again, which is slow; "
+            "a smaller quantisation would not be"
+        )
+    if short > on_disk:
+        notes.append(f"{_gb(short - on_disk)} more are swapped out: a smaller -c/--ctx-size helps")
+    return notes
+
+
 def _problem(best: Choice, chosen: Placement, there: Room, n_ctx_max: int) -> str:
     """Say what is missing where, and which flags would help."""
     lines = [
         f"{name} has {_gb(there.free[name])} free, and this takes {_gb(missing)} more"
+        + (" beside the weights, which may stay in the file" if _in_file(name, there) else "")
         for name, missing in there.lacking(best.measured).items()
     ]
     parts = best.measured.devices.values()
@@ -185,11 +226,15 @@ def _problem(best: Choice, chosen: Placement, there: Room, n_ctx_max: int) -> st
     )
     if HOST in there.lacking(best.measured) and not there.mapped:
         help_.append(
-            "SHIMMY_MMAP=1: the weights are read from the file as they are needed, which is slow"
+            "--load-mode mmap: the weights are read from the file as they are needed, which is slow"
         )
     if n_ctx_max:
         help_.append(f"-c {n_ctx_max}: the most that fits as the model lies")
     return "\n  ".join([f"the model does not fit: {'; '.join(lines)}", *help_])
+
+
+def _in_file(name: str, there: Room) -> bool:
+    return name == HOST and there.mapped
 
 
 def _gb(n_bytes: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,15 +92,57 @@ def test_a_context_that_was_given_is_not_touched_but_refused_with_the_numbers(ti
     assert "the weights take" in said
     assert "-c 4096: half of the context frees" in said
     assert "-ctk q8_0" in said
-    assert "SHIMMY_MMAP=1" in said
+    assert "may stay in the file" in said
 
 
-def test_weights_that_are_mapped_may_be_larger_than_memory(tiny):
+def test_weights_larger_than_memory_stay_in_the_mapped_file_and_the_price_is_said(tiny):
+    part = measure(options(tiny), CPU).devices["CPU"]
+    free = part.kv + part.compute + part.weights // 2
+    chosen, changes = fitted(options(tiny, n_ctx=8192), CPU, there=host(free))
+    assert (chosen.load_mode, chosen.repack, chosen.n_ctx) == ("mmap", False, 8192)
+    [note] = changes
+    assert note.startswith(f"main memory has {free / 1e9:.2f} GB free, and this takes")
+    assert "are read from the file again and again, which is slow" in note
+    with load(chosen, LoadTicket(), lambda _: None) as loaded:
+        [real] = loaded.info.placement
+    assert (real.weights, real.copied) == (part.weights, 0)
+
+
+def test_only_what_must_lie_in_memory_is_refused(tiny):
     part = measure(options(tiny, n_ctx=4096), CPU).devices["CPU"]
-    free = part.kv + part.compute
     asked = options(tiny, n_ctx=4096)
-    assert plan(asked, CPU, host(free))[1].problem is not None
-    assert plan(asked, CPU, host(free, mapped=True))[1].problem is None
+    needed = part.kv + part.compute
+    assert plan(asked, CPU, host(needed))[1].problem is None
+    problem = plan(asked, CPU, host(needed - 1))[1].problem
+    assert problem is not None
+    assert "beside the weights, which may stay in the file" in problem
+
+
+def test_what_is_not_mapped_must_fit_and_the_flag_is_named(tiny):
+    part = measure(options(tiny, n_ctx=4096), CPU).devices["CPU"]
+    for mode in ("none", "mlock", "mmap+mlock", "dio"):
+        asked = options(tiny, n_ctx=4096, load_mode=mode)
+        assert plan(asked, CPU, host(part.need))[1].problem is None
+        problem = plan(asked, CPU, host(part.need - 1))[1].problem
+        assert problem is not None
+        assert "--load-mode mmap: the weights are read from the file" in problem
+
+
+def test_what_would_be_swapped_out_is_said(tiny):
+    part = measure(options(tiny, n_ctx=4096), CPU).devices["CPU"]
+    asked = options(tiny, n_ctx=4096)
+    free = host((part.kv + part.compute) // 2, swap=part.need)
+    _, planned = plan(asked, CPU, free)
+    assert planned.problem is None
+    assert "more are swapped out: a smaller -c/--ctx-size helps" in planned.changes[1]
+    assert planned.devices[0].free == free.free["CPU"]
+
+
+def test_what_was_mapped_outright_keeps_its_context(tiny):
+    part = measure(options(tiny), CPU).devices["CPU"]
+    free = host(part.need - 1)
+    assert plan(options(tiny), CPU, free)[1].n_ctx < 8192
+    assert plan(options(tiny, load_mode="mmap"), CPU, free)[1].n_ctx == 8192
 
 
 def test_a_small_model_is_loaded_without_asking_twice(tiny, monkeypatch):
@@ -233,6 +276,36 @@ def test_what_fits_nowhere_is_refused(no_llama):
     assert planned.problem is not None
     assert "CPU has 4.29 GB free" in planned.problem
     assert chosen.n_gpu_layers is not None
+
+
+def test_weights_that_are_repacked_take_memory_mapped_or_not(no_llama, monkeypatch):
+    def repacking(asked: EngineOptions, chosen: Placement) -> Measure:
+        measured = invented(asked, chosen)
+        if asked.repack is False:
+            return measured
+        cpu = replace(measured.devices["CPU"], copied=measured.devices["CPU"].weights)
+        return replace(measured, devices=measured.devices | {"CPU": cpu})
+
+    monkeypatch.setattr(search, "measure", repacking)
+    small = Room(free={"CPU": 10 * GIB}, total={"CPU": 10 * GIB})
+    on_cpu = {"n_gpu_layers": 0, "n_ctx": 4096}
+    chosen, planned = plan(asked(**on_cpu), CPU, small)
+    assert (planned.problem, chosen.repack, chosen.load_mode) == (None, False, "mmap")
+    assert "which is slow" in planned.changes[0]
+    assert plan(asked(**on_cpu, load_mode="mmap"), CPU, small)[1].problem is None
+    assert plan(asked(**on_cpu, repack=True), CPU, small)[1].problem is not None
+    roomy = Room(free={"CPU": 20 * GIB}, total={"CPU": 20 * GIB})
+    chosen, planned = plan(asked(**on_cpu), CPU, roomy)
+    assert (planned.changes, chosen.repack) == ([], None)
+
+
+def test_what_a_gpu_leaves_over_may_stay_in_the_file(no_llama):
+    chosen, planned = plan(asked(n_ctx=8192), GPU, machine(4, ram=10))
+    # 2 of 11 layers are on the GPU; 9 GiB of weights and 6.5 of cache are not
+    assert planned.problem is None
+    assert planned.n_gpu_layers > 0
+    assert chosen.load_mode == "mmap"
+    assert any("read from the file again and again" in change for change in planned.changes)
 
 
 def test_a_gpu_that_says_nothing_of_its_memory_limits_nothing(no_llama):

@@ -63,7 +63,9 @@ class DevicePlacement(msgspec.Struct, frozen=True, kw_only=True):
     """What of a loaded model lies on one device; sizes in bytes.
 
     `layers` are the numbers of those whose dense weights are there, `experts` of those whose
-    experts are; `output` is the layer after the last. `expert_weights` are a part of `weights`.
+    experts are; `output` is the layer after the last. `expert_weights` are a part of `weights`,
+    and so are `copied` ones: host memory in another layout than the file's (llama.cpp's repacking),
+    which takes room even where the file is mapped.
     """
 
     device: str
@@ -74,6 +76,7 @@ class DevicePlacement(msgspec.Struct, frozen=True, kw_only=True):
     expert_weights: int
     kv: int
     compute: int
+    copied: int = 0
 
 
 ModelKind = Literal["generative", "embedding", "reranker"]

@@ -24,6 +24,10 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     is in MiB; None: a quarter of the free memory, at most 8 GiB; 0: no host cache. `slot_save_path`
     is the directory of saved sessions; None: there are none.
 
+    `load_mode` is a word of `--load-mode`; None maps the file where the devices can. `repack` lets
+    llama.cpp copy weights into a layout that its CPU code likes better; None: yes, unless memory is
+    too short for more than the mapped file.
+
     `gpu_fallback` takes the CPU where `gpu_backend` cannot be used, instead of failing.
     `retry_backends` tries backends again that failed their first use on this machine. `devices` are
     ggml's names, or `none`; `offload_kqv` keeps the KV cache with its layers, `op_offload` lets a
@@ -51,6 +55,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     n_cpu_moe: int | None = None
     override_tensor: list[tuple[str, str]] = []
     load_mode: str | None = None
+    repack: bool | None = None
     check_tensors: bool = False
     flash_attn: str = "auto"
     cache_type_k: str | None = None
