@@ -13,9 +13,12 @@ MAX_NAME = 200
 class Aliases:
     """Alias to model name. A request's alias is looked up once, so it is one model's throughout."""
 
-    def __init__(self, aliases: Mapping[str, str] | None = None) -> None:
-        """Begin with `aliases`."""
+    def __init__(
+        self, aliases: Mapping[str, str] | None = None, *, default: str | None = None
+    ) -> None:
+        """Begin with `aliases`; the one called `default` is meant where no name is given."""
         self._targets = dict(aliases or {})
+        self._default = default
 
     def all(self) -> dict[str, str]:
         """Return all aliases and what they mean."""
@@ -23,7 +26,9 @@ class Aliases:
 
     def target(self, name: str | None) -> str | None:
         """Return the model's name that `name` stands for, or `name`."""
-        return self._targets.get(name, name) if name else name
+        if name:
+            return self._targets.get(name, name)
+        return self._targets.get(self._default) if self._default else None
 
     def point(self, alias: str, model: str) -> None:
         """Let `alias` mean the model called `model` from now on.

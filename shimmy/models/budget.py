@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from shimmy.engine.types.info import SystemInfo
 from shimmy.engine.types.options import EngineOptions
 from shimmy.models.entry import ModelEntry
 
@@ -32,6 +33,11 @@ class Holding:
 def host_memory() -> int:
     """Return the bytes of main memory that are free or can be made free."""
     return int(psutil.virtual_memory().available)
+
+
+def gpu_memory(system: SystemInfo) -> int:
+    """Return the bytes that are free on the GPUs that ggml sees and can use."""
+    return sum(d.memory_free for d in system.devices if d.kind == "gpu" and d.problem is None)
 
 
 def estimate(entry: ModelEntry, options: EngineOptions) -> int:

@@ -51,16 +51,17 @@ class Pool:
         idle_unload: float = math.inf,
         profiles: Mapping[str, Profile] | None = None,
         aliases: Mapping[str, str] | None = None,
+        default: str | None = None,
         make_engine: Callable[[EngineOptions], Engine] = Engine.child,
         need: Callable[[ModelEntry, EngineOptions], int] = estimate,
     ) -> None:
         """Load with `options`, the path replaced; `profiles` are by model name.
 
-        A model that nobody has used for `idle_unload` seconds is unloaded. `need` estimates the
-        bytes that a model takes.
+        A model that nobody has used for `idle_unload` seconds is unloaded. `default` is the alias
+        that requests without a name mean. `need` estimates the bytes that a model takes.
         """
         self.registry = registry
-        self.aliases = Aliases(aliases)
+        self.aliases = Aliases(aliases, default=default)
         # by the path of the model
         self._usage: dict[str, Usage] = {}
         self._options = options

@@ -14,7 +14,7 @@ from shimmy.server.counting import count_tokens
 from shimmy.server.dialects import anthropic, infill, native, openai_chat, openai_completions
 from shimmy.server.handler import handle
 from shimmy.server.health import ENDPOINTS, health, index
-from shimmy.server.keys import ACTIVITY, CONFIG, COUNTS, ON_LOOPBACK, POOL
+from shimmy.server.keys import ACTIVITY, CONFIG, COUNTS, ON_LOOPBACK, POOL, UPGRADE
 from shimmy.server.loras import list_loras, set_loras
 from shimmy.server.metrics.counts import Counts
 from shimmy.server.metrics.route import metrics
@@ -23,14 +23,16 @@ from shimmy.server.openapi import openapi
 from shimmy.server.props import get_props, set_props
 from shimmy.server.response_store import ResponseStore
 from shimmy.server.responses import Responses
-from shimmy.server.seams import Pool
+from shimmy.server.seams import Pool, Upgrade
 from shimmy.server.slots import act_on_slot, list_slots
 
 log = logging.getLogger(__name__)
 
 
-def make_app(pool: Pool, config: ServerConfig | None = None) -> web.Application:
-    """Return the application over `pool`, which it starts and closes.
+def make_app(
+    pool: Pool, config: ServerConfig | None = None, *, upgrade: Upgrade | None = None
+) -> web.Application:
+    """Return the application over `pool`, which it starts and closes, and tells of `upgrade`.
 
     Run it with `serve`, or with a runner that has `handler_cancellation=True`: without it a client
     that leaves would not end its request.
@@ -42,6 +44,8 @@ def make_app(pool: Pool, config: ServerConfig | None = None) -> web.Application:
     )
     app[POOL] = pool
     app[CONFIG] = config
+    if upgrade is not None:
+        app[UPGRADE] = upgrade
     app[ACTIVITY] = Activity()
     app[COUNTS] = Counts()
     app[ON_LOOPBACK] = True

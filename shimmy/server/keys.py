@@ -7,10 +7,12 @@ from aiohttp import web
 from shimmy.config import ServerConfig
 from shimmy.server.activity import Activity
 from shimmy.server.metrics.counts import Counts
-from shimmy.server.seams import Pool
+from shimmy.server.seams import Pool, Upgrade
 from shimmy.server.trace import Trace
 
 POOL = web.AppKey("POOL", Pool)
+# only with `serve --auto`
+UPGRADE = web.AppKey("UPGRADE", Upgrade)
 CONFIG = web.AppKey("CONFIG", ServerConfig)
 ACTIVITY = web.AppKey("ACTIVITY", Activity)
 COUNTS = web.AppKey("COUNTS", Counts)

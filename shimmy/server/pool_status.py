@@ -14,7 +14,7 @@ from aiohttp import web
 
 from shimmy.models.status import ModelStatus
 from shimmy.server.health import VERSION
-from shimmy.server.keys import ACTIVITY, CONFIG, POOL
+from shimmy.server.keys import ACTIVITY, CONFIG, POOL, UPGRADE
 from shimmy.server.reply import json_response
 from shimmy.server.sse import ClientGoneError, EventStream, event
 
@@ -28,7 +28,8 @@ async def list_models(request: web.Request) -> web.Response:
     """Return all models and their states."""
     pool = request.app[POOL]
     await pool.registry.fresh()
-    return json_response({"models": [describe(status) for status in pool.statuses()]})
+    models = [describe(status) for status in pool.statuses()]
+    return json_response({"models": models, **_upgrade(request)})
 
 
 async def discover(request: web.Request) -> web.Response:
@@ -67,6 +68,7 @@ async def server_status(request: web.Request) -> web.Response:
             "requests_per_minute": sum(item.per_minute for item in statuses),
             "aliases": pool.aliases.all(),
             "models": [describe(status) for status in busy],
+            **_upgrade(request),
         }
     )
 
@@ -96,6 +98,25 @@ async def _tell(request: web.Request, stream: EventStream) -> None:
                 news.append(event(msgspec.json.encode({"model": status.entry.name, **body})))
         await stream.send(b"".join(news))
         await asyncio.sleep(_TICK)
+
+
+def _upgrade(request: web.Request) -> dict[str, Any]:
+    """Return what `serve --auto` is doing; nothing without it. Sizes in bytes."""
+    upgrade = request.app.get(UPGRADE)
+    if upgrade is None:
+        return {}
+    status = upgrade.status
+    body = {
+        "alias": status.alias,
+        "starter": status.starter,
+        "status": status.state,
+        "model": status.model,
+        "bytes": status.n_bytes,
+        "size_bytes": status.size or None,
+        "progress": round(status.progress, 3),
+        "error": status.error,
+    }
+    return {"upgrade": body}
 
 
 def describe(status: ModelStatus) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from shimmy.engine.types.slot import SlotDone, SlotInfo, SlotVerb
 from shimmy.engine.types.stats import WorkerStats
 from shimmy.errors import ShimmyError
 from shimmy.models.status import ModelStatus
+from shimmy.models.upgrade_status import UpgradeStatus
 
 
 class ModelEntry(Protocol):
@@ -155,6 +156,14 @@ class Aliases(Protocol):
 
     def remove(self, alias: str) -> bool:
         """Forget an alias; tell whether it was there."""
+
+
+class Upgrade(Protocol):
+    """A better model on its way behind an alias."""
+
+    @property
+    def status(self) -> UpgradeStatus:
+        """How far it is."""
 
 
 class Pool(Protocol):

@@ -19,11 +19,12 @@ SECONDS = 60.0
 
 
 class Served:
-    """A running server; `url` has no trailing slash."""
+    """A running server; `url` has no trailing slash. `log` is what it printed after its address."""
 
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process = process
         self.url = url
+        self.log: list[str] = []
 
     def get(self, path: str) -> tuple[int, Any]:
         """Return status and JSON body, also for errors."""
@@ -94,7 +95,7 @@ def serve(home: Path, *args: str) -> Iterator[Served]:
     try:
         served = Served(process, _address(process))
         # a pipe that nobody reads fills up, and stops the server
-        drain = threading.Thread(target=_read_all, args=(process,))
+        drain = threading.Thread(target=_read_all, args=(process, served.log))
         drain.start()
         served.wait_healthy()
         yield served
@@ -109,10 +110,10 @@ def serve(home: Path, *args: str) -> Iterator[Served]:
             process.stdout.close()
 
 
-def _read_all(process: subprocess.Popen[str]) -> None:
+def _read_all(process: subprocess.Popen[str], log: list[str]) -> None:
     assert process.stdout is not None
-    for _ in process.stdout:
-        pass
+    for line in process.stdout:
+        log.append(line)  # noqa: PERF402 - seen while it grows
 
 
 def _address(process: subprocess.Popen[str]) -> str:

@@ -77,13 +77,13 @@ def _free_vram() -> int:
 
     from shimmy.engine.system import describe_system
     from shimmy.errors import BackendError
+    from shimmy.models.budget import gpu_memory
 
     try:
-        info = asyncio.run(describe_system())
+        return gpu_memory(asyncio.run(describe_system()))
     except BackendError as error:
         click.echo(f"GPUs are not counted: {error.message}", err=True)
         return 0
-    return sum(d.memory_free for d in info.devices if d.kind == "gpu" and d.problem is None)
 
 
 def _data(one: Recommendation) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from shimmy.server.bind import join_address
 
 if TYPE_CHECKING:
     from shimmy.cli.banner import Banner
+    from shimmy.cli.better import Better
     from shimmy.cli.settings.resolve import Settings
     from shimmy.models.pool import Pool
 
@@ -53,6 +54,11 @@ if TYPE_CHECKING:
     help="Model to serve first.",
 )
 @click.option("-a", "--alias", metavar="NAME", help="Name under which the model is served.")
+@click.option(
+    "--auto",
+    is_flag=True,
+    help="Serve what is here now, fetch the best that fits this machine, and switch to it.",
+)
 @pool_flags
 @click.option(
     "-np",
@@ -82,6 +88,7 @@ def command(
     port: int | None,
     model_path: Path | None,
     alias: str | None,
+    auto: bool,
     pool: dict[str, object],
     n_parallel: int | None,
     engine: dict[str, object],
@@ -90,6 +97,7 @@ def command(
     verbose: int,
 ) -> None:
     """Serve models over HTTP until SIGTERM or Ctrl-C."""
+    from shimmy.cli.better import Better
     from shimmy.cli.models import registry
     from shimmy.cli.settings.resolve import given, resolve
 
@@ -107,10 +115,17 @@ def command(
     _log(level)
     options = engine_options(flags, engine, n_parallel=n_parallel, log_level=level)
     model_path = settings["models.path"] and Path(settings["models.path"])
-    models = registry(flags, model_path=model_path, alias=alias)
+    models = registry(flags, model_path=model_path, alias=None if auto else alias)
     spec = _spec(bind, host, port) or settings.spec()
+    better = Better(models, settings, alias or "auto") if auto else None
     serving = _serve(
-        models, options, settings.server(), spec, strict=model_path is not None, settings=settings
+        models,
+        options,
+        settings.server(),
+        spec,
+        strict=model_path is not None,
+        settings=settings,
+        better=better,
     )
     asyncio.run(serving)
 
@@ -123,6 +138,7 @@ async def _serve(
     *,
     strict: bool,
     settings: Settings,
+    better: Better | None,
 ) -> None:
     """Serve until a signal; with `strict`, no longer than the first load fails."""
     from shimmy import __version__
@@ -132,7 +148,7 @@ async def _serve(
     from shimmy.models.pool import Pool
     from shimmy.server import bind, make_app, serve
 
-    entry = default(models)
+    entry = better.starter if better else default(models)
     sock = bind(spec)
     pool = Pool(
         models,
@@ -140,12 +156,16 @@ async def _serve(
         budget=settings.budget(),
         idle_unload=settings["models.idle_unload"],
         profiles=settings.profiles,
-        aliases=settings.aliases,
+        aliases=better.aliases if better else settings.aliases,
+        default=better.alias if better else None,
     )
+    upgrade = better.upgrade(pool) if better else None
     banner = Banner(stdout(), sock.getsockname()[:2])
     banner.opening(__version__, entry, len(models.entries()))
-    serving = asyncio.create_task(serve(make_app(pool, config), sock, config))
+    app = make_app(pool, config, upgrade=upgrade)
+    serving = asyncio.create_task(serve(app, sock, config))
     announcing = asyncio.create_task(_announce(banner, pool))
+    upgrading = [asyncio.create_task(upgrade.run())] if upgrade else []
     try:
         await asyncio.wait({serving, announcing}, return_when=asyncio.FIRST_COMPLETED)
         if announcing.done() and (error := announcing.exception()) is not None:
@@ -154,9 +174,10 @@ async def _serve(
             click.echo(f"error: {error}", err=True)
         await serving
     finally:
-        for task in (serving, announcing):
+        tasks = (serving, announcing, *upgrading)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(serving, announcing, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _announce(banner: Banner, pool: Pool) -> None:

@@ -74,6 +74,18 @@ def recommend(
     return [one for one in found if everything or one.fit != "no"]
 
 
+def is_better(one: Recommendation, entry: ModelEntry, machine: Machine) -> bool:
+    """Whether a model comes before one that is here, by the order of `recommend`.
+
+    The built-in demo model comes last, whatever fits.
+    """
+    if entry.name in one.on_disk:
+        return False
+    order = {"gpu": 0, "ram": 1, "no": 2}
+    fit = "no" if entry.source == "builtin" else _fit(entry.size, machine)
+    return (order[one.fit], -one.model.n_params) < (order[fit], -entry.n_params)
+
+
 def _best(
     known: Catalogue,
     model: CatalogueModel,
