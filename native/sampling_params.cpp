@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "chat_format.hpp"
+#include "json-schema-to-grammar.h"
 #include "json.h"
 #include "sampling.h"
 
@@ -170,6 +172,9 @@ void read_grammar(const common_json & in, const llama_vocab * vocab, common_para
     read(in, "generation_prompt", params.generation_prompt);
     std::string text;
     read(in, "grammar", text);
+    if (text.empty() && in.contains("json_schema") && !in.at("json_schema").is_null()) {
+        text = shm::strict_strings(json_schema_to_grammar(in.at("json_schema")));
+    }
     if (text.empty()) {
         return;
     }

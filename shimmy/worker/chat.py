@@ -13,7 +13,7 @@ import msgspec
 from shimmy.errors import InvalidRequestError, LlamaError
 from shimmy.worker.general_tools import as_text, with_tools
 from shimmy.worker.literal import ControlTexts, Marks
-from shimmy.worker.schema import usable
+from shimmy.worker.schema import answer_schema, schema_field, usable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +44,8 @@ class ChatRenderer:
     def render(self, prompt: ChatPrompt, sampling: SamplingParams) -> tuple[Rendered, list[int]]:
         """Return the rendered conversation and its tokens.
 
+        A schema of `sampling` is one of the conversation.
+
         Raises:
             InvalidRequestError: the template refuses it, its parts exclude each other, or a schema
                 says what a grammar cannot hold.
@@ -56,12 +58,15 @@ class ChatRenderer:
             marks = Marks(texts)
             messages = _marked(messages, self._control, marks, last=not prompt.continue_final)
         conversation = _conversation(prompt, messages)
+        if not _forced(prompt):
+            conversation["json_schema"] = answer_schema(prompt, sampling)
         conversation["tools"] = self._checked_tools(prompt.tools)
         conversation["general_tools"] = not self._native_tools
         try:
             rendered = self._template.render(msgspec.json.encode(conversation))
         except (LlamaError, InvalidRequestError) as error:
-            raise InvalidRequestError(error.message, param=_blame(prompt, error.message)) from error
+            param = _blame(prompt, sampling, error.message)
+            raise InvalidRequestError(error.message, param=param) from error
         if prompt.reasoning_budget is not None:
             budget = msgspec.Raw(msgspec.json.encode(prompt.reasoning_budget))
             sampler = rendered.sampler | {"reasoning_budget_tokens": budget}
@@ -122,6 +127,7 @@ class ChatRenderer:
 
 
 def _check(prompt: ChatPrompt, sampling: SamplingParams) -> None:
+    field = schema_field(prompt, sampling)
     offers = bool(prompt.tools) and prompt.tool_choice != "none"
     if prompt.tool_name is not None and prompt.tool_name not in {t.name for t in prompt.tools}:
         raise InvalidRequestError(
@@ -132,16 +138,21 @@ def _check(prompt: ChatPrompt, sampling: SamplingParams) -> None:
         raise InvalidRequestError(
             "tool_choice: required, but no tools are given", param="tool_choice"
         )
-    if sampling.grammar is not None and (offers or prompt.json_schema is not None):
-        other = "tools" if offers else "response_format"
+    if sampling.json_schema is not None and prompt.json_schema is not None:
+        raise InvalidRequestError(
+            "json_schema and response_format both constrain the answer: give one of them",
+            param="json_schema",
+        )
+    if sampling.grammar is not None and (offers or field is not None):
+        other = "tools" if offers else field
         raise InvalidRequestError(
             f"grammar and {other} both constrain the answer: give one of them", param="grammar"
         )
-    if offers and not _forced(prompt) and prompt.json_schema is not None:
+    if offers and not _forced(prompt) and field is not None:
         raise InvalidRequestError(
-            "response_format: a schema cannot be held while the model may call tools: "
+            f"{field}: a schema cannot be held while the model may call tools: "
             "use tool_choice none or required, or leave the schema out",
-            param="response_format",
+            param=field,
         )
     for message in prompt.messages:
         if not _ROLE.fullmatch(message.role):
@@ -169,32 +180,27 @@ def _forced(prompt: ChatPrompt) -> bool:
     return prompt.tool_name is not None or prompt.tool_choice == "required"
 
 
-def _blame(prompt: ChatPrompt, message: str) -> str:
+def _blame(prompt: ChatPrompt, sampling: SamplingParams, message: str) -> str:
     """Which field of the request a refusal is about."""
     if any(word in message for word in _SCHEMA_WORDS):
-        if prompt.json_schema is not None:
-            return "response_format"
+        field = schema_field(prompt, sampling)
+        if field is not None:
+            return field
         if prompt.tools:
             return "tools"
     return "messages"
 
 
 def _conversation(prompt: ChatPrompt, messages: list[Message]) -> dict[str, Any]:
-    forced = _forced(prompt)
-    schema = None if forced else prompt.json_schema
     out: dict[str, Any] = {
         "messages": [_message(message) for message in messages],
-        "tool_choice": "required" if forced else prompt.tool_choice,
+        "tool_choice": "required" if _forced(prompt) else prompt.tool_choice,
         "tool_name": prompt.tool_name or "",
         "parallel_tool_calls": prompt.parallel_tool_calls,
         "template_kwargs": prompt.template_kwargs,
         "continue_final": prompt.continue_final,
         "split_reasoning": prompt.split_reasoning,
     }
-    if schema is not None:
-        out["json_schema"] = usable(
-            schema or {"type": "object"}, name="schema", param="response_format", strict=True
-        )
     thinking = prompt.enable_thinking
     if thinking is None and prompt.reasoning_budget == 0:
         thinking = False

@@ -28,9 +28,9 @@ from shimmy.engine.types.frame import (
     Tokenize,
     Tokens,
 )
-from shimmy.engine.types.prompt import ChatPrompt
 from shimmy.errors import EngineLoadingError, InvalidRequestError, OverloadedError
 from shimmy.worker.embedder import EmbedCall
+from shimmy.worker.schema import schema_field
 from shimmy.worker.timed_pool import TimedPool
 
 if TYPE_CHECKING:
@@ -247,6 +247,6 @@ def _check_room(serving: Serving, n: int) -> None:
 def _has_grammar(command: Submit | Question) -> bool:
     if not isinstance(command, Submit):
         return False
-    prompt = command.request.prompt
-    schema = isinstance(prompt, ChatPrompt) and prompt.json_schema is not None
-    return schema or command.request.sampling.grammar is not None
+    request = command.request
+    schema = schema_field(request.prompt, request.sampling)
+    return schema is not None or request.sampling.grammar is not None

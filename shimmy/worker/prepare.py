@@ -20,6 +20,7 @@ from shimmy.worker.chat import ChatRenderer
 from shimmy.worker.job import Job
 from shimmy.worker.logprobs import TokenBytes
 from shimmy.worker.prompt import PromptReader, check_tokens, read_tokens
+from shimmy.worker.schema import answer_schema, schema_field
 from shimmy.worker.task import Choices, Task
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Preparer:
         first = choice == 0
         scores = request.prompt_logprobs if first else None
         field = _grammar_field(request)
-        sampler = self._sampler(_seeded(request.sampling, choice), rendered, field)
+        sampler = self._sampler(request, rendered, choice, field)
         try:
             parser = _parser(rendered)
         except BaseException:
@@ -162,19 +163,24 @@ class Preparer:
         )
 
     def _sampler(
-        self, sampling: SamplingParams, rendered: Rendered | None, grammar_field: str
+        self, request: GenerateRequest, rendered: Rendered | None, choice: int, grammar_field: str
     ) -> RowSampler:
+        sampling = _seeded(request.sampling, choice)
         fields: dict[str, Any] = {
             name: value
             for name in SamplingParams.__struct_fields__
             if (value := getattr(sampling, name)) is not None
         }
-        if rendered is not None:
+        if rendered is None:
+            fields["json_schema"] = answer_schema(request.prompt, sampling)
+        else:
+            # the template's output has it, as a grammar
+            fields.pop("json_schema", None)
             fields |= {name: value for name, value in rendered.sampler.items() if value != b"null"}
         try:
             return RowSampler(self._model, msgspec.json.encode(fields), n_ctx=self._n_ctx)
         except (LlamaError, InvalidRequestError) as error:
-            param = grammar_field if "grammar" in error.message else None
+            param = grammar_field if _is_about_grammar(error.message) else None
             raise InvalidRequestError(error.message, param=param) from error
 
 
@@ -188,10 +194,15 @@ def _seeded(sampling: SamplingParams, choice: int) -> SamplingParams:
 
 def _grammar_field(request: GenerateRequest) -> str:
     """Return the field that a request's grammar is from."""
-    prompt = request.prompt
-    if request.sampling.grammar is not None or not isinstance(prompt, ChatPrompt):
-        return "grammar"
-    return "response_format" if prompt.json_schema is not None else "tools"
+    schema = schema_field(request.prompt, request.sampling)
+    if schema is not None:
+        return schema
+    is_raw = not isinstance(request.prompt, ChatPrompt)
+    return "grammar" if is_raw or request.sampling.grammar is not None else "tools"
+
+
+def _is_about_grammar(message: str) -> bool:
+    return "grammar" in message or "schema" in message
 
 
 def _parser(rendered: Rendered | None) -> OutputParser | None:

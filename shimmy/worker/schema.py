@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from shimmy.engine.types.prompt import ChatPrompt, Prompt
+from shimmy.engine.types.sampling import SamplingParams
 from shimmy.errors import InvalidRequestError
 
 MAX_BYTES = 256 * 1024
@@ -72,6 +74,31 @@ _NOT_HELD = (
     "nullable",
 )
 _ALONE = ("$ref", "anyOf", "oneOf")
+
+
+def schema_field(prompt: Prompt, sampling: SamplingParams) -> str | None:
+    """Return the request's field that the schema of the answer is from, if there is one."""
+    if sampling.json_schema is not None:
+        return "json_schema"
+    if isinstance(prompt, ChatPrompt) and prompt.json_schema is not None:
+        return "response_format"
+    return None
+
+
+def answer_schema(prompt: Prompt, sampling: SamplingParams) -> dict[str, Any] | None:
+    """Return the schema of the answer, as a grammar can hold it.
+
+    Raises:
+        InvalidRequestError: as of `usable`, about anything that the schema says.
+    """
+    field = schema_field(prompt, sampling)
+    if field is None:
+        return None
+    schema = sampling.json_schema
+    if schema is None and isinstance(prompt, ChatPrompt):
+        # a conversation's {} is any object
+        schema = prompt.json_schema or {"type": "object"}
+    return usable(schema or {}, name="schema", param=field, strict=True)
 
 
 def usable(schema: dict[str, Any], *, name: str, param: str, strict: bool) -> dict[str, Any]:

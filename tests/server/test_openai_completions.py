@@ -75,12 +75,42 @@ def test_a_missing_prompt():
     assert (caught.value.param, caught.value.code) == ("prompt", "invalid_prompt")
 
 
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("response_format", {"type": "json_object"})],
+    ("fields", "schema", "name"),
+    [
+        ({"json_schema": SCHEMA}, SCHEMA, "json_schema"),
+        ({"json_schema": {}}, {}, "json_schema"),
+        ({"response_format": {"type": "json_object"}}, {"type": "object"}, "response_format"),
+        ({"response_format": {"type": "json_object", "schema": SCHEMA}}, SCHEMA, "response_format"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}},
+            SCHEMA,
+            "response_format",
+        ),
+    ],
 )
-def test_a_known_field_that_is_not_supported_is_refused(name, value):
-    assert refused(**{name: value}) == (name, "unsupported_parameter")
+def test_a_schema_constrains_the_text(fields, schema, name):
+    call = parse(**fields)
+    assert call.request.sampling.json_schema == schema
+    assert call.names.get("json_schema", "json_schema") == name
+
+
+@pytest.mark.parametrize("name", ["grammar", "json_schema"])
+def test_one_field_constrains_the_text(name):
+    value = 'root ::= "a"' if name == "grammar" else SCHEMA
+    assert refused(**{name: value}, response_format={"type": "json_object"})[0] == name
+
+
+def test_grammar_and_schema_exclude_each_other():
+    assert refused(grammar='root ::= "a"', json_schema=SCHEMA)[0] == "grammar"
+
+
+def test_a_format_without_its_schema():
+    path = "response_format.json_schema.schema"
+    assert refused(response_format={"type": "json_schema"})[0] == path
 
 
 @pytest.mark.parametrize(

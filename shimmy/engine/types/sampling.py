@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import msgspec
 
@@ -58,6 +59,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     `temperature` 0 takes the most likely token. `seed` makes a sampled text repeatable; without
     one each request draws its own. `logit_bias` adds to the logit of a token id (-inf bans it).
+    `grammar` (GBNF) or `json_schema` constrains the answer, whatever the prompt is.
     """
 
     seed: int | None = None
@@ -90,6 +92,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     logit_bias: dict[int, float] = {}
     ignore_eos: bool = False
     grammar: str | None = None
+    json_schema: dict[str, Any] | None = None
 
     def check(self) -> None:
         """Raise `InvalidRequestError` naming the first field that is out of its range."""
@@ -109,6 +112,11 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
                     f"samplers: unknown sampler {name!r}; known: {', '.join(SAMPLERS)}",
                     param="samplers",
                 )
+        if self.grammar is not None and self.json_schema is not None:
+            raise InvalidRequestError(
+                "grammar and json_schema both constrain the answer: give one of them",
+                param="grammar",
+            )
         for token, bias in self.logit_bias.items():
             if token < 0 or math.isnan(bias) or bias == math.inf:
                 raise InvalidRequestError(

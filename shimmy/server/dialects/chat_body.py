@@ -10,6 +10,7 @@ from shimmy.server.dialects.fields import Harmless, never, one_of
 from shimmy.server.dialects.generation import GenerationFields
 from shimmy.server.dialects.messages import ChatMessage
 from shimmy.server.dialects.openai import StreamOptions
+from shimmy.server.dialects.response_format import ResponseFormat
 
 
 class FunctionBody(msgspec.Struct, kw_only=True):
@@ -54,23 +55,6 @@ class ToolChoice(msgspec.Struct, kw_only=True):
     type: Literal["function", "allowed_tools"]
     function: FunctionName | None = None
     allowed_tools: AllowedTools | None = None
-
-
-class NamedSchema(msgspec.Struct, kw_only=True):
-    """The `json_schema` of a response format."""
-
-    name: str | None = None
-    description: str | None = None
-    schema: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class ResponseFormat(msgspec.Struct, kw_only=True):
-    """What the answer must be; llama-server's `schema` beside `json_object` is taken too."""
-
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: NamedSchema | None = None
-    schema: dict[str, Any] | None = None
 
 
 class ChatBody(GenerationFields, kw_only=True):

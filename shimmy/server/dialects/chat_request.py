@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from shimmy.engine.types.prompt import ChatPrompt, Message
-from shimmy.server.dialects.chat_body import REFUSED, ChatBody, ResponseFormat
-from shimmy.server.dialects.fields import MAX_INT, check_max_tokens, check_tree, decode, refuse
+from shimmy.server.dialects.chat_body import REFUSED, ChatBody
+from shimmy.server.dialects.fields import MAX_INT, check_max_tokens, decode, refuse
 from shimmy.server.dialects.generation import request_of
 from shimmy.server.dialects.messages import messages_of
 from shimmy.server.dialects.openai import wants_usage
+from shimmy.server.dialects.response_format import schema_of
 from shimmy.server.dialects.template_kwargs import template_kwargs_of
 from shimmy.server.dialects.tools import tooling_of
 from shimmy.server.dialects.types import Call
@@ -68,7 +67,7 @@ def prompt_of(body: ChatBody) -> ChatPrompt:
         tool_name=tooling.name,
         # an answer to `functions` has room for one call
         parallel_tool_calls=bool(body.tools) and body.parallel_tool_calls is not False,
-        json_schema=_schema(body.response_format),
+        json_schema=schema_of(body.response_format),
         enable_thinking=thinking,
         template_kwargs=kwargs,
         continue_final=_continues(body, messages[-1]),
@@ -129,21 +128,6 @@ def _budget(body: ChatBody) -> int | None:
             raise _bad(name, f"{name} must be -1 (no limit) or a number of tokens, got {budget}")
         return None if budget == -1 else budget
     return None
-
-
-def _schema(form: ResponseFormat | None) -> dict[str, Any] | None:
-    """Return the JSON schema that the answer must fit; {} is any object."""
-    if form is None or form.type == "text":
-        return None
-    path = "response_format.schema"
-    schema = form.schema
-    if form.type == "json_schema":
-        path = "response_format.json_schema.schema"
-        schema = form.json_schema.schema if form.json_schema else form.schema
-        if schema is None:
-            raise FieldError(f"{path} is required", param=path, code="missing_required_parameter")
-    check_tree(schema, path)
-    return schema or {}
 
 
 def _bad(param: str, message: str) -> FieldError:

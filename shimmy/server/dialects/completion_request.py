@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from shimmy.engine.types.prompt import InfillPrompt, Prompt, TextPrompt, TokenPrompt
-from shimmy.server.dialects.fields import Harmless, check_max_tokens, decode, refuse
+from shimmy.server.dialects.fields import check_max_tokens, decode
 from shimmy.server.dialects.generation import GenerationFields, request_of, token_ids
 from shimmy.server.dialects.openai import StreamOptions, wants_usage
+from shimmy.server.dialects.response_format import ResponseFormat, schema_of
 from shimmy.server.dialects.types import Call
 from shimmy.server.errors import FieldError
 
@@ -33,17 +34,14 @@ class CompletionBody(GenerationFields, kw_only=True):
     best_of: int | None = None
     logprobs: int | None = None
     echo: bool | None = None
+    response_format: ResponseFormat | None = None
 
     # of no effect on a local server
     user: str | None = None
 
-    # refused, see _REFUSED
-    response_format: dict[str, Any] | None = None
 
-
-_REFUSED: dict[str, Harmless] = {
-    "response_format": lambda value: value == {"type": "text"},
-}
+_NAMES = {"prompt_logprobs": "logprobs"}
+_NAMES_OF_FORMATS = {**_NAMES, "json_schema": "response_format"}
 
 _decoder = msgspec.json.Decoder(CompletionBody)
 
@@ -54,8 +52,8 @@ def parse(raw: bytes) -> Call:
     Raises:
         InvalidRequestError: it makes no sense, or is not supported; names the field.
     """
-    body = decode(_decoder, raw)
-    refuse(body, _REFUSED)
+    asked = decode(_decoder, raw)
+    body = _constrained(asked)
     prompts = _prompts(body)
     echo = _echo(body, prompts)
     n, best = _choices(body, len(prompts))
@@ -86,9 +84,22 @@ def parse(raw: bytes) -> Call:
         echo=echo,
         best=best,
         extra="logprobs" if body.logprobs is not None else None,
-        names={"prompt_logprobs": "logprobs"},
+        names=_NAMES if asked.json_schema is body.json_schema else _NAMES_OF_FORMATS,
         default_limit=limit is None,
     )
+
+
+def _constrained(body: CompletionBody) -> CompletionBody:
+    """Return the body with its response format, if there is one, as the schema that it stands for."""
+    schema = schema_of(body.response_format)
+    if schema is None:
+        return body
+    for name in ("grammar", "json_schema"):
+        if getattr(body, name) is not None:
+            raise _bad(
+                name, f"{name} and response_format both constrain the answer; give one of them"
+            )
+    return msgspec.structs.replace(body, json_schema=schema or {"type": "object"})
 
 
 def _prompts(body: CompletionBody) -> list[Prompt]:

@@ -9,7 +9,7 @@ import msgspec
 
 from shimmy.engine.types.sampling import MAX_SEED, SamplingParams
 from shimmy.errors import InvalidRequestError
-from shimmy.server.dialects.fields import MAX_INT
+from shimmy.server.dialects.fields import MAX_INT, check_tree
 from shimmy.server.errors import FieldError
 
 
@@ -47,6 +47,7 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     logit_bias: dict[str, float | bool] | list[tuple[int, float | bool]] | None = None
     ignore_eos: bool | None = None
     grammar: str | None = None
+    json_schema: dict[str, Any] | None = None
 
 
 # These need more than their name in the engine.
@@ -63,6 +64,7 @@ def sampling_of(body: SamplingFields) -> SamplingParams:
     values: dict[str, Any] = {
         name: value for name in _SAME if (value := getattr(body, name)) is not None
     }
+    check_tree(body.json_schema, "json_schema")
     values["seed"] = _seed(body.seed)
     values["typ_p"] = body.typ_p if body.typical_p is None else body.typical_p
     values["logit_bias"] = _logit_bias(body.logit_bias or {})
