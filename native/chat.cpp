@@ -101,7 +101,7 @@ rendering render_specialised(const shm_chat & chat, const shm::conversation & ta
         inputs.tools = common_chat_tools_parse_oaicompat(talk.format.tools);
         params       = common_chat_templates_apply(chat.templates.get(), inputs);
     }
-    if (talk.format.has_tools() && talk.format.choice == COMMON_CHAT_TOOL_CHOICE_REQUIRED) {
+    if (talk.format.forces()) {
         params.grammar      = shm::forced_grammar(params.parser, talk.format);
         params.grammar_lazy = false;
         params.grammar_triggers.clear();
@@ -110,7 +110,12 @@ rendering render_specialised(const shm_chat & chat, const shm::conversation & ta
     shm::check_format(chat.vocab, params.grammar);
     rendering out{prompt, params.generation_prompt, nullptr};
     auto      format = std::make_shared<shm::chat_format>();
-    format->params   = std::move(params);
+    format->forced   = talk.format.forces();
+    format->marks    = shm::thinking_marks(params, talk.format);
+    if (talk.format.split) {
+        format->marks.insert(format->marks.end(), params.preserved_tokens.begin(), params.preserved_tokens.end());
+    }
+    format->params = std::move(params);
     format->params.prompt.clear();
     out.format = std::move(format);
     return out;
@@ -200,6 +205,11 @@ common_json parser_config(const rendering & made, bool continues) {
     out["generation_prompt"] = made.generation_prompt;
     out["arena"]             = made.format->params.parser;
     out["prompt_is_said"]    = continues || !opens_reasoning(made);
+    out["forced"]            = made.format->forced;
+    out["marks"]             = made.format->marks;
+    if (!made.format->params.thinking_end_tags.empty()) {
+        out["reasoning_end"] = made.format->params.thinking_end_tags.front();
+    }
     return out;
 }
 

@@ -114,6 +114,15 @@ std::string strict_strings(std::string grammar) {
     return grammar;
 }
 
+std::vector<std::string> thinking_marks(const common_chat_params & params, const format_request & request) {
+    if (!request.split || params.thinking_start_tag.empty()) {
+        return {};
+    }
+    std::vector<std::string> out = params.thinking_end_tags;
+    out.push_back(params.thinking_start_tag);
+    return out;
+}
+
 std::string forced_grammar(const std::string & saved, const format_request & request) {
     arena_t arena;
     arena.load(saved);
@@ -192,7 +201,6 @@ chat_format_ptr chat_template::format(const llama_vocab * vocab, const format_re
 
 chat_format_ptr chat_template::build(const llama_vocab * vocab, const format_request & request) const {
     const autoparser::autoparser & parser = request.general ? general_ : analysis_;
-    const bool                     forced = request.has_tools() && request.choice == COMMON_CHAT_TOOL_CHOICE_REQUIRED;
     autoparser::generation_params  inputs;
     inputs.tools               = request.tools;
     inputs.tool_choice         = request.choice;
@@ -215,12 +223,17 @@ chat_format_ptr chat_template::build(const llama_vocab * vocab, const format_req
             params.thinking_end_tags = {end};
         }
     }
-    made->plain = !request.has_tools() && !request.json_schema.is_object() && !params.supports_thinking &&
-                  !parser.content.is_always_wrapped();
+    made->plain  = !request.has_tools() && !request.json_schema.is_object() && !params.supports_thinking &&
+                   !parser.content.is_always_wrapped();
+    made->forced = request.forces();
+    made->marks  = thinking_marks(params, request);
 
     const auto &      form    = parser.tools.format;
     const std::string trigger = form.section_start.empty() ? form.per_call_start : form.section_start;
-    if (forced) {
+    if (request.has_tools() && !trigger.empty()) {
+        made->marks.push_back(trigger);
+    }
+    if (made->forced) {
         params.grammar = forced_grammar(params.parser, request);
     } else if (request.json_schema.is_object()) {
         params.grammar = grammar_of(arena, request, /*lazy=*/false);

@@ -26,12 +26,17 @@ struct format_request {
     std::string             generation_prompt;
 
     bool has_tools() const { return tools.is_array() && !tools.empty() && choice != COMMON_CHAT_TOOL_CHOICE_NONE; }
+
+    bool forces() const { return has_tools() && choice == COMMON_CHAT_TOOL_CHOICE_REQUIRED; }
 };
 
 // A format is immutable and shared.
 struct chat_format {
-    common_chat_params params;         // without prompt and generation prompt
-    bool               plain = false;  // the text is the content as it stands
+    common_chat_params       params;          // without prompt and generation prompt
+    bool                     plain  = false;  // the text is the content as it stands
+    bool                     forced = false;  // behind the reasoning the answer is a call from its first character on
+    // Texts that are never an answer's own words, for a text that ends among them.
+    std::vector<std::string> marks;
 };
 
 using chat_format_ptr = std::shared_ptr<const chat_format>;
@@ -69,6 +74,9 @@ class chat_template {
     mutable std::list<entry>                                            recent_;  // the last used first
     mutable std::unordered_map<std::string, std::list<entry>::iterator> known_;
 };
+
+// The tags around a reasoning that is told apart from the content.
+std::vector<std::string> thinking_marks(const common_chat_params & params, const format_request & request);
 
 // The grammar of forced calls: no text before them, and one only unless several are allowed.
 std::string forced_grammar(const std::string & arena, const format_request & request);

@@ -32,23 +32,26 @@ void map_message(common_chat_msg & message, common_chat_format format, const com
     }
 }
 
-// The end of the last text that is part of the message, and whether it is part of a call.
+// The end of the last text that is part of the message, and what it is part of.
 struct covered {
-    size_t end     = 0;
-    bool   in_call = false;
+    size_t end          = 0;
+    bool   in_call      = false;
+    bool   in_reasoning = false;
 };
 
 covered covered_by(const common_peg_ast_arena & ast, const common_peg_parse_result & result) {
     covered out;
     ast.visit(result, [&](const common_peg_ast_node & node) {
-        const std::string & tag  = node.tag;
-        const bool          text = tag == common_chat_peg_builder::CONTENT || tag == common_chat_peg_builder::REASONING;
+        const std::string & tag     = node.tag;
+        const bool          text    = tag == common_chat_peg_builder::CONTENT;
+        const bool          thought = tag == common_chat_peg_builder::REASONING;
         // a call shows from its name on
         const bool          hidden =
             tag == common_chat_peg_builder::TOOL_OPEN || (tag == common_chat_peg_builder::TOOL && node.is_partial);
         const bool call = tag.compare(0, 4, common_chat_peg_builder::TOOL) == 0 && !hidden;
-        if ((text || call) && node.end > node.start && node.end >= out.end) {
-            out = {node.end, call};
+        // a reasoning is open before it has a word
+        if ((((text || call) && node.end > node.start) || thought) && node.end >= out.end) {
+            out = {node.end, call, thought};
         }
     });
     return out;
@@ -149,9 +152,8 @@ struct shm_parser {
             return;
         }
         if (final) {
-            // a marker that was begun, or a call without a name: the reader gets the text
-            if (!reached.in_call) {
-                say_rest();
+            if (!reached.in_call && !config_.forced) {
+                say_held(reached.in_reasoning);
             }
             return;
         }
@@ -243,6 +245,28 @@ struct shm_parser {
         entry["arguments"] = text;
         pending_.push_back(entry);
     }
+
+    // What was held back as the beginning of a mark, or of a call without a name: the text ends there. It is content,
+    // unless it is a whole mark, or the end of the reasoning.
+    void say_held(bool in_reasoning) {
+        if (in_reasoning) {
+            covered_ = behind_reasoning();
+        }
+        const auto within = [&](const std::string & mark) { return input_.find(mark, covered_) != std::string::npos; };
+        if (std::none_of(config_.marks.begin(), config_.marks.end(), within)) {
+            say_rest();
+        }
+    }
+
+    // Where the content would begin: behind what there is of the reasoning's end.
+    size_t behind_reasoning() const {
+        const std::string & tag   = config_.reasoning_end;
+        const size_t        begin = next_word(covered_);
+        const size_t        n     = std::min(tag.size(), input_.size() - begin);
+        return input_.compare(begin, n, tag, 0, n) == 0 ? next_word(begin + n) : covered_;
+    }
+
+    size_t next_word(size_t at) const { return std::min(input_.find_first_not_of(" \t\r\n", at), input_.size()); }
 
     // What could not be made sense of is content.
     void say_rest() {

@@ -49,6 +49,12 @@ namespace shm {
 parser_config::parser_config(const common_json & in)
     : format(static_cast<common_chat_format>(in.at("format").get<int>())),
       generation_prompt(in.value("generation_prompt", "")),
-      arena(read_arena(in.value("arena", ""))) {}
+      arena(read_arena(in.value("arena", ""))),
+      forced(in.value("forced", false)),
+      reasoning_end(in.value("reasoning_end", "")) {
+    if (in.contains("marks")) {
+        marks = in.at("marks").get<std::vector<std::string>>();
+    }
+}
 
 }  // namespace shm

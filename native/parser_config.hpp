@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "chat.h"
 
@@ -12,6 +13,9 @@ struct parser_config {
     common_chat_format                      format;
     std::string                             generation_prompt;
     std::shared_ptr<const common_peg_arena> arena;
+    bool                                    forced;         // nothing but a call comes behind the reasoning
+    std::string                             reasoning_end;  // the tag, or nothing
+    std::vector<std::string>                marks;          // texts that are never the answer's own words
 
     explicit parser_config(const common_json & in);
 };

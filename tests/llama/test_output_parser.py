@@ -148,7 +148,7 @@ def test_pieces_give_the_message_of_the_whole(
     [
         ('<tool_call>\n{"name": "nope", "arguments": {}}\n</tool_call>', None),
         ("hm <tool_call>\nnot JSON at all</tool_call> and on", None),
-        ('<think>\nwell\n</think>\n\nso: <tool_call>{"na', 'so: <tool_call>{"na'),
+        ("<think>\nwell\n</think>\n\nso: <tool_c", "so: <tool_c"),
         ("<think>\nwell\n</think>\n\nso: <tool_call>?", "so: <tool_call>?"),
     ],
 )
@@ -167,6 +167,42 @@ def test_a_call_that_was_cut_keeps_what_was_said(config: Callable[..., bytes]) -
     assert message["content"] == ""
     assert message["calls"][0]["name"] == "search"
     assert message["calls"][0]["arguments"].startswith('{"query": "a')
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "text"), [each for each in OUTPUTS if each[1].get("split_reasoning", True)]
+)
+def test_a_text_that_ends_within_a_mark_does_not_show_it(
+    config: Callable[..., bytes], name: str, fields: dict[str, Any], text: str
+) -> None:
+    parser = config(name, **fields)
+    if parser == b"null":
+        return
+    marks = json.loads(parser)["marks"]
+    for n in range(len(text)):
+        *_, message = assembled(parser, [text[:n]])
+        assert not any(mark in message["content"] for mark in marks), text[:n]
+
+
+@pytest.mark.parametrize("n", range(len('<tool_call>\n{"name": "search')))
+@pytest.mark.parametrize("name", ["chatml", "qwen3", "hermes", "qwen3-coder"])
+def test_of_a_forced_call_that_was_cut_nothing_is_text(
+    config: Callable[..., bytes], name: str, n: int
+) -> None:
+    fields = {"tools": TOOLS, "tool_choice": "required", "general_tools": name == "chatml"}
+    text = CODER if name == "qwen3-coder" else CALL
+    *_, message = assembled(config(name, **fields), list(text[:n]))
+    assert (message["content"], message["reasoning"]) == ("", "")
+
+
+@pytest.mark.parametrize("tail", ["<", "</th", "</think>", "</think>\n\n"])
+@pytest.mark.parametrize("words", ["so", ""])
+def test_the_end_of_a_reasoning_is_never_content(
+    config: Callable[..., bytes], words: str, tail: str
+) -> None:
+    for name, begin in (("deepseek-r1", ""), ("qwen3", "<think>\n")):
+        *_, message = assembled(config(name), list(begin + words + tail))
+        assert (message["content"].strip(), message["reasoning"].strip()) == ("", words)
 
 
 def test_a_long_text_after_a_broken_call_stays_cheap(config: Callable[..., bytes]) -> None:
