@@ -202,3 +202,34 @@ def test_an_image_to_a_model_of_text_is_a_fault_of_the_client():
         "messages[0].content[0]",
         "unsupported_parameter",
     )
+
+
+LLAMA_SERVERS = {
+    "grammar_lazy": (False, True),
+    "grammar_triggers": ([], [{"type": 1, "value": "a"}]),
+    "n_cmpl": (1, 2),
+    "n_discard": (0, 5),
+    "n_probs": (0, 3),
+    "parse_tool_calls": (True, False),
+    "post_sampling_probs": (False, True),
+    "reasoning_budget_message": ("", "enough"),
+    "reasoning_control": (False, True),
+    "return_progress": (False, True),
+    "return_tokens": (False, True),
+    "timings_per_token": (False, True),
+}
+
+
+@pytest.mark.parametrize("name", LLAMA_SERVERS)
+def test_llama_servers_fields_that_are_not_supported_are_refused_not_ignored(name):
+    harmless, other = LLAMA_SERVERS[name]
+    assert parse(**{name: harmless}) == parse()
+    assert refused(**{name: other}) == (name, "unsupported_parameter")
+
+
+def test_n_predict_is_llama_servers_name_for_the_limit():
+    assert parse(n_predict=5).request.max_tokens == 5
+    assert parse(n_predict=5, max_tokens=3).request.max_tokens == 3
+    assert parse(n_predict=5, max_completion_tokens=4).request.max_tokens == 4
+    assert parse(n_predict=-1).request.max_tokens is None
+    assert refused(n_predict=0) == ("n_predict", "invalid_max_tokens")

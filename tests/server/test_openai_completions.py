@@ -122,6 +122,14 @@ def test_what_changes_nothing_is_accepted(name, value):
     assert parse(**{name: value}) == parse()
 
 
+def test_n_predict_is_llama_servers_name_for_the_limit():
+    assert parse(n_predict=5).request.max_tokens == 5
+    assert parse(n_predict=5, max_tokens=3).request.max_tokens == 3
+    unlimited = parse(n_predict=-1)
+    assert (unlimited.request.max_tokens, unlimited.default_limit) == (None, False)
+    assert refused(n_predict=-2) == ("n_predict", "invalid_max_tokens")
+
+
 def test_no_tokens_may_be_asked_for():
     assert parse(max_tokens=0).request.max_tokens == 0
     assert refused(max_tokens=-1) == ("max_tokens", "invalid_max_tokens")

@@ -33,6 +33,7 @@ def test_nothing_means_the_models_own_advice():
         ("mirostat_tau", 5.0), ("mirostat_eta", 0.1), ("adaptive_target", 0.5),
         ("adaptive_decay", 0.5), ("min_keep", 1), ("samplers", ["top_k", "temperature"]),
         ("ignore_eos", True), ("grammar", "root ::= [a-z]+"), ("seed", 42),
+        ("json_schema", {"type": "object"}),
     ],
 )  # fmt: skip
 def test_each_field_reaches_the_engine_by_its_name(name, value):

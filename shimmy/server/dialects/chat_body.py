@@ -66,6 +66,7 @@ class ChatBody(GenerationFields, kw_only=True):
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    n_predict: int | None = None
     n: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None

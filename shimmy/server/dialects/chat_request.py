@@ -7,7 +7,7 @@ import msgspec
 from shimmy.engine.types.prompt import ChatPrompt, Message
 from shimmy.server.dialects.chat_body import REFUSED, ChatBody
 from shimmy.server.dialects.fields import MAX_INT, check_max_tokens, decode, refuse
-from shimmy.server.dialects.generation import request_of
+from shimmy.server.dialects.generation import limit_of, request_of
 from shimmy.server.dialects.messages import messages_of
 from shimmy.server.dialects.openai import wants_usage
 from shimmy.server.dialects.response_format import schema_of
@@ -78,7 +78,7 @@ def prompt_of(body: ChatBody) -> ChatPrompt:
 
 def _max_tokens(body: ChatBody) -> int | None:
     """The newer of the two fields wins where both are given."""
-    old = check_max_tokens(body.max_tokens, "max_tokens")
+    old = limit_of(body.max_tokens, body.n_predict)
     new = check_max_tokens(body.max_completion_tokens, "max_completion_tokens")
     return old if new is None else new
 

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from shimmy.engine.types.prompt import InfillPrompt, Prompt, TextPrompt, TokenPrompt
-from shimmy.server.dialects.fields import check_max_tokens, decode
-from shimmy.server.dialects.generation import GenerationFields, request_of, token_ids
+from shimmy.server.dialects.fields import decode
+from shimmy.server.dialects.generation import GenerationFields, limit_of, request_of, token_ids
 from shimmy.server.dialects.openai import StreamOptions, wants_usage
 from shimmy.server.dialects.response_format import ResponseFormat, schema_of
 from shimmy.server.dialects.types import Call
@@ -30,6 +30,7 @@ class CompletionBody(GenerationFields, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
+    n_predict: int | None = None
     n: int | None = None
     best_of: int | None = None
     logprobs: int | None = None
@@ -57,7 +58,8 @@ def parse(raw: bytes) -> Call:
     prompts = _prompts(body)
     echo = _echo(body, prompts)
     n, best = _choices(body, len(prompts))
-    limit = check_max_tokens(body.max_tokens, "max_tokens", least=0)
+    limit = limit_of(body.max_tokens, body.n_predict, least=0)
+    default_limit = body.max_tokens is None and body.n_predict is None
     # the best are found by what their tokens were worth
     logprobs = 0 if best is not None and body.logprobs is None else body.logprobs
     scored = body.logprobs is not None or None in echo
@@ -65,7 +67,7 @@ def parse(raw: bytes) -> Call:
         request_of(
             body,
             prompt,
-            DEFAULT_MAX_TOKENS if limit is None else limit,
+            DEFAULT_MAX_TOKENS if default_limit else limit,
             n=n,
             logprobs=logprobs,
             prompt_logprobs=(body.logprobs or 0) if echo and scored else None,
@@ -85,7 +87,7 @@ def parse(raw: bytes) -> Call:
         best=best,
         extra="logprobs" if body.logprobs is not None else None,
         names=_NAMES if asked.json_schema is body.json_schema else _NAMES_OF_FORMATS,
-        default_limit=limit is None,
+        default_limit=default_limit,
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from shimmy.engine.types.lora import MAX_SCALE
 from shimmy.engine.types.prompt import Prompt
 from shimmy.engine.types.request import GenerateRequest
-from shimmy.server.dialects.fields import MAX_INT
+from shimmy.server.dialects.fields import MAX_INT, Harmless, check_max_tokens, one_of, refuse
 from shimmy.server.dialects.sampling import SamplingFields, sampling_of
 from shimmy.server.errors import FieldError
 
@@ -30,6 +32,36 @@ class GenerationFields(SamplingFields, kw_only=True):
     n_keep: int | None = None
     lora: list[LoraScale] | None = None
 
+    # llama-server's, refused, see _REFUSED
+    grammar_lazy: bool | None = None
+    grammar_triggers: list[Any] | None = None
+    n_cmpl: int | None = None
+    n_discard: int | None = None
+    n_probs: int | None = None
+    parse_tool_calls: bool | None = None
+    post_sampling_probs: bool | None = None
+    reasoning_budget_message: str | None = None
+    reasoning_control: bool | None = None
+    return_progress: bool | None = None
+    return_tokens: bool | None = None
+    timings_per_token: bool | None = None
+
+
+_REFUSED: dict[str, Harmless] = {
+    "grammar_lazy": one_of(False),
+    "grammar_triggers": lambda value: not value,
+    "n_cmpl": one_of(1),
+    "n_discard": one_of(0),
+    "n_probs": one_of(0),
+    "parse_tool_calls": one_of(True),
+    "post_sampling_probs": one_of(False),
+    "reasoning_budget_message": lambda value: not value,
+    "reasoning_control": one_of(False),
+    "return_progress": one_of(False),
+    "return_tokens": one_of(False),
+    "timings_per_token": one_of(False),
+}
+
 
 def request_of(
     body: GenerationFields,
@@ -43,8 +75,10 @@ def request_of(
     """Return the engine's request for `prompt`.
 
     Raises:
-        InvalidRequestError: a value is out of its range; `param` is the field's name in the body.
+        InvalidRequestError: a value is out of its range, or a field is not supported; `param` is the
+            field's name in the body.
     """
+    refuse(body, _REFUSED)
     return GenerateRequest(
         prompt=prompt,
         sampling=sampling_of(body),
@@ -120,3 +154,14 @@ def token_ids(tokens: list[int], field: str, *, code: str = "invalid_value") -> 
         if not 0 <= token <= MAX_INT:
             raise FieldError(f"{field}[{i}] is no token id", param=f"{field}[{i}]", code=code)
     return tokens
+
+
+def limit_of(max_tokens: int | None, n_predict: int | None, *, least: int = 1) -> int | None:
+    """Return the limit by OpenAI's name or, where that is not given, by llama-server's, with its -1.
+
+    Raises:
+        FieldError: it is out of range; code `invalid_max_tokens`.
+    """
+    if max_tokens is None and n_predict != -1:
+        return check_max_tokens(n_predict, "n_predict", least=least)
+    return check_max_tokens(max_tokens, "max_tokens", least=least)
