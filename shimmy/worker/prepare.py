@@ -156,6 +156,8 @@ class Preparer:
             logprobs=request.logprobs,
             prompt_logprobs=scores,
             token_bytes=self._token_bytes,
+            # evaluation harnesses cut one generated token off a scored prompt, whatever it is
+            tells_end=request.prompt_logprobs is not None,
             parser=parser,
             deadline=None if request.timeout is None else time.monotonic() + request.timeout,
             n_keep=request.n_keep,

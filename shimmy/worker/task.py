@@ -34,7 +34,7 @@ _REASONS: dict[Finish, FinishReason] = {
     Finish.TOKEN: "stop",
 }
 _UNSEEN = (Finish.EOG, Finish.TOKEN)
-"""Ends whose token has no text, and no log-probability, that a reader gets."""
+"""Ends whose token has no text that a reader gets."""
 
 
 @dataclass(slots=True)
@@ -82,7 +82,8 @@ class Task:
     """A choice from its preparation to its end. Thread: the preparing one, then the engine's.
 
     `deadline` is in seconds of the monotonic clock; `n_keep` first tokens survive a context shift.
-    `logprobs` and `prompt_logprobs` are as in the request, for which `token_bytes` is needed.
+    `logprobs` and `prompt_logprobs` are as in the request, for which `token_bytes` is needed. With
+    `tells_end` a last token that no text shows has its log-probability too.
     """
 
     job: Job
@@ -97,6 +98,7 @@ class Task:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     token_bytes: TokenBytes | None = None
+    tells_end: bool = False
     parser: OutputParser | None = None
     clock: Clock = field(default_factory=Clock)
     deadline: float | None = None
@@ -184,7 +186,8 @@ class Task:
     def _logprobs(self, event: RowEvent) -> list[TokenLogprob]:
         if self.token_bytes is None or event.scores is None or not event.scores.token:
             return []
-        if event.finish in _UNSEEN or (event.finish is Finish.STOP and not event.text):
+        unseen = event.finish in _UNSEEN or (event.finish is Finish.STOP and not event.text)
+        if unseen and not self.tells_end:
             return []
         return [self.token_bytes.logprob(event.scores.token)]
 
