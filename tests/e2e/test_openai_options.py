@@ -258,6 +258,69 @@ def test_parse_returns_the_object_that_was_asked_for(client: openai.OpenAI) -> N
     assert isinstance(answer.choices[0].message.parsed, Answer)
 
 
+@pytest.mark.parametrize("fields", [{"max_tokens": n} for n in (1, 2, 4, 8)] + [{"stop": ["all>"]}])
+def test_a_forced_call_that_was_cut_shows_no_marks(client: openai.OpenAI, fields: dict) -> None:
+    forced = {"tools": [WEATHER], "tool_choice": "required", **fields}
+    choice = chat(client, **forced).choices[0]
+    assert choice.message.content is None
+    assert choice.finish_reason == ("stop" if "stop" in fields else "length")
+    deltas = [chunk.choices[0].delta for chunk in chat(client, stream=True, **forced)]
+    assert not any(delta.content for delta in deltas)
+
+
+def test_a_call_that_was_cut_can_be_sent_back(client: openai.OpenAI) -> None:
+    cut = chat(client, tools=[WEATHER], tool_choice="required", max_tokens=13).choices[0].message
+    call = cut.tool_calls[0]
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(call.function.arguments)
+    result = {"role": "tool", "tool_call_id": call.id, "content": "that was cut off"}
+    answer = chat(client, messages=[*QUESTION, cut, result], tools=[WEATHER])
+    assert answer.choices[0].message.content or answer.choices[0].message.tool_calls
+
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"json_schema": PERSON},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": PERSON}}},
+        {"response_format": {"type": "json_object", "schema": PERSON}},
+    ],
+    ids=["json_schema", "response_format", "json_object"],
+)
+def test_a_schema_constrains_a_text_completion(client: openai.OpenAI, fields: dict) -> None:
+    for prompt in ("A person: ", [50, 60]):
+        choice = client.completions.create(
+            model=MODEL, prompt=prompt, max_tokens=200, temperature=0, extra_body=fields
+        ).choices[0]
+        person = json.loads(choice.text)
+        assert (choice.finish_reason, list(person)) == ("stop", ["name", "age"])
+        assert isinstance(person["age"], int)
+
+
+@pytest.mark.parametrize("name", ["json_schema", "response_format"])
+def test_a_schema_that_no_grammar_holds_is_a_400_that_names_the_field(
+    client: openai.OpenAI, name: str
+) -> None:
+    schema = {"not": {"type": "string"}}
+    form = {"type": "json_schema", "json_schema": {"schema": schema}}
+    value = schema if name == "json_schema" else form
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(model=MODEL, prompt="a", extra_body={name: value})
+    assert caught.value.param == name
+
+
+def test_a_chat_takes_llama_servers_json_schema(client: openai.OpenAI) -> None:
+    answer = chat(client, extra_body={"json_schema": PERSON}, max_tokens=200)
+    assert json.loads(answer.choices[0].message.content).keys() == {"name", "age"}
+
+
 def test_json_object_is_json(client: openai.OpenAI) -> None:
     answer = chat(client, response_format={"type": "json_object"}, max_tokens=200).choices[0]
     if answer.finish_reason == "stop":

@@ -203,6 +203,29 @@ def test_a_block_that_is_no_text_is_refused_by_its_place_and_type(kind):
     assert kind in error.message
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"type": "text", "media_type": "text/plain", "data": "It is green."},
+        {"type": "content", "content": "It is green."},
+        {"type": "content", "content": [text("It is green.")]},
+    ],
+)
+def test_a_document_of_text_is_text(source):
+    document = {"type": "document", "title": "Sky", "context": "Old", "source": source}
+    (message,) = said(user(document, text("Which colour?")))
+    assert message.content == "Sky\nOld\nIt is green.\nWhich colour?"
+    cited = {**document, "citations": {"enabled": True}}
+    assert refused(messages=[user(cited)]).param == "messages[0].content[0].citations"
+
+
+@pytest.mark.parametrize("kind", ["base64", "url", "file"])
+def test_a_document_that_is_a_file_is_refused(kind):
+    error = refused(messages=[user({"type": "document", "source": {"type": kind, "data": ""}})])
+    assert error.param == "messages[0].content[0]"
+    assert kind in error.message
+
+
 def test_an_image_in_a_result_is_refused_by_its_place():
     result = {"type": "tool_result", "tool_use_id": "x", "content": [text("a"), BLOCKS["image"]]}
     assert refused(messages=[user(result)]).param == "messages[0].content[0].content[1]"

@@ -12,7 +12,7 @@ from shimmy.engine.types.prompt import ChatPrompt, ToolCall
 from shimmy.engine.types.request import GenerateRequest
 from shimmy.errors import ShimmyError
 from shimmy.server.dialects import anthropic
-from shimmy.server.dialects.anthropic.partial_json import whole_part
+from shimmy.server.dialects.partial_json import whole_part
 from shimmy.server.dialects.types import Call, Head, Output
 from shimmy.server.errors import Problem
 from tests.server.fakes import finished

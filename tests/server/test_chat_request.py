@@ -274,3 +274,20 @@ def test_what_changes_nothing_is_accepted(name, value):
 )  # fmt: skip
 def test_a_known_field_of_a_wrong_type_is_named(name, value):
     assert refused(**{name: value}) == (name, "invalid_type")
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ('{"a": 1}', '{"a": 1}'),
+        ("", "{}"),
+        ('{"a": 1, "b": "cut of', '{"a":1}'),
+        ('{"a": [1, 2', '{"a":[1,2]}'),
+        ("no JSON", "{}"),
+    ],
+)
+def test_the_arguments_of_an_earlier_call_may_have_been_cut_off(sent, read):
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": sent}}
+    for said in ({"tool_calls": [call]}, {"function_call": call["function"]}):
+        prompt = parse(messages=[{"role": "assistant", **said}, USER]).request.prompt
+        assert prompt.messages[0].tool_calls[0].arguments == read

@@ -8,6 +8,7 @@ import msgspec
 
 from shimmy.engine.types.prompt import Message, ToolCall
 from shimmy.server.dialects.fields import unsupported
+from shimmy.server.dialects.partial_json import sent_back
 from shimmy.server.errors import FieldError
 
 
@@ -86,9 +87,9 @@ _ROLES = {"developer": "system", "function": "tool"}
 def _calls(message: ChatMessage) -> list[ToolCall]:
     if message.function_call is not None:
         name, arguments = message.function_call.name, message.function_call.arguments
-        return [ToolCall(id=name, name=name, arguments=arguments)]
+        return [ToolCall(id=name, name=name, arguments=sent_back(arguments))]
     return [
-        ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
+        ToolCall(id=call.id, name=call.function.name, arguments=sent_back(call.function.arguments))
         for call in message.tool_calls or ()
     ]
 

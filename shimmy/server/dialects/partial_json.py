@@ -26,6 +26,18 @@ def whole_part(text: str) -> object:
     return {}
 
 
+def sent_back(arguments: str) -> str:
+    """Return the arguments of an earlier call as JSON, which templates need.
+
+    Those of a call that was cut off come back with the conversation as they are.
+    """
+    try:
+        msgspec.json.decode(arguments or "{}")
+    except _NO_JSON:
+        return msgspec.json.encode(whole_part(arguments)).decode()
+    return arguments or "{}"
+
+
 def _cuts(text: str) -> list[tuple[int, str]]:
     """Return where the text could be cut, and what would close it there."""
     cuts: list[tuple[int, str]] = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from shimmy.engine.types.event import Finished, FinishReason, Usage
-from shimmy.server.dialects.anthropic.partial_json import whole_part
 from shimmy.server.dialects.openai import encode_json, random_id
+from shimmy.server.dialects.partial_json import whole_part
 from shimmy.server.dialects.parts import Part
 from shimmy.server.dialects.types import Call, Head, Output
 

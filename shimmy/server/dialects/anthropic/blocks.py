@@ -12,6 +12,14 @@ from shimmy.server.dialects.openai import encode_json
 from shimmy.server.errors import FieldError
 
 
+class Source(msgspec.Struct, kw_only=True):
+    """What a document or an image is; documents of text are taken."""
+
+    type: str = ""
+    data: str | None = None
+    content: str | list[Block] | None = None
+
+
 class Block(msgspec.Struct, kw_only=True):
     """A content block of any type; which of the fields count, `type` says."""
 
@@ -25,6 +33,11 @@ class Block(msgspec.Struct, kw_only=True):
     tool_use_id: str | None = None
     content: str | list[Block] | None = None
     is_error: bool | None = None
+    # a text where it says where a search result is from
+    source: Source | str | None = None
+    title: str | None = None
+    context: str | None = None
+    citations: Any = None
 
 
 class Turn(msgspec.Struct, kw_only=True):
@@ -134,11 +147,31 @@ def _text(content: str | list[Block], path: str) -> str:
 
 
 def _words(block: Block, path: str) -> str:
+    if block.type == "document":
+        return _document(block, path)
     if block.type != "text":
         raise unsupported(
             path, f"is of type {block.type!r}, which is not supported here: this model takes text"
         )
     return _required(block.text, f"{path}.text")
+
+
+def _document(block: Block, path: str) -> str:
+    """Return a document's title, context and text."""
+    if isinstance(block.citations, dict) and block.citations.get("enabled"):
+        raise unsupported(f"{path}.citations")
+    source = block.source if isinstance(block.source, Source) else Source()
+    if source.type == "text":
+        text = _required(source.data, f"{path}.source.data")
+    elif source.type == "content":
+        text = _text(source.content or "", f"{path}.source.content")
+    else:
+        raise unsupported(
+            path,
+            f"is of type 'document' with a source of type {source.type!r}, which is not supported "
+            "here: this model takes text",
+        )
+    return "\n".join(part for part in (block.title, block.context, text) if part)
 
 
 def _required(value: str | None, path: str) -> str:

@@ -10,6 +10,7 @@ import msgspec
 
 from shimmy.engine.types.prompt import Message, ToolCall
 from shimmy.server.dialects.fields import unsupported
+from shimmy.server.dialects.partial_json import sent_back
 from shimmy.server.errors import FieldError
 
 _SEAL = "shimmy:"
@@ -119,7 +120,8 @@ def messages_of(instructions: str | None, items: list[Item]) -> list[Message]:
 
 def _message(item: Item, names: dict[str, str]) -> Message:
     if item.type == "function_call":
-        call = ToolCall(id=item.call_id or "", name=item.name or "", arguments=item.arguments or "")
+        arguments = sent_back(item.arguments or "")
+        call = ToolCall(id=item.call_id or "", name=item.name or "", arguments=arguments)
         names[call.id] = call.name
         return Message(role="assistant", tool_calls=[call])
     if item.type == "function_call_output":
