@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Self
-
-import numpy as np
 
 from shimmy.errors import InvalidRequestError
 from shimmy.llama import _checks
@@ -12,8 +11,6 @@ from shimmy.llama._ffi import CData, ffi
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
 
 class Batch:
@@ -26,11 +23,12 @@ class Batch:
         self.capacity = _checks.integer("capacity", capacity, 1, _checks.INT32_MAX)
         self.n_seq_max = _checks.integer("n_seq_max", n_seq_max, 1, _checks.MAX_SEQ)
         self.n_tokens = 0
-        self._token = np.zeros(capacity, np.int32)
-        self._pos = np.zeros(capacity, np.int32)
-        self._n_seq_id = np.zeros(capacity, np.int32)
-        self._seq_id = np.zeros((capacity, n_seq_max), np.int32)
-        self._logits = np.zeros(capacity, np.int8)
+        self._token = ffi.new("llama_token[]", capacity)
+        self._pos = ffi.new("llama_pos[]", capacity)
+        self._n_seq_id = ffi.new("int32_t[]", capacity)
+        # a row of n_seq_max for each token
+        self._seq_id = ffi.new("llama_seq_id[]", capacity * n_seq_max)
+        self._logits = ffi.new("int8_t[]", capacity)
         self._struct = self._point_at_arrays()
 
     @classmethod
@@ -62,7 +60,8 @@ class Batch:
         self._token[row] = _checks.integer("token", token, 0, _checks.INT32_MAX)
         self._pos[row] = _checks.integer("pos", pos, 0, _checks.INT32_MAX)
         self._n_seq_id[row] = len(sequences)
-        self._seq_id[row, : len(sequences)] = [
+        begin = row * self.n_seq_max
+        self._seq_id[begin : begin + len(sequences)] = [
             _checks.sequence("seq_ids", one) for one in sequences
         ]
         self._logits[row] = logits
@@ -71,7 +70,7 @@ class Batch:
 
     def extend(
         self,
-        tokens: Sequence[int] | NDArray[np.int32],
+        tokens: Sequence[int],
         *,
         seq_id: int = 0,
         pos: int = 0,
@@ -88,23 +87,24 @@ class Batch:
         values = _int32("token", tokens)
         rows = slice(self.n_tokens, self.n_tokens + n)
         self._token[rows] = values
-        self._pos[rows] = np.arange(pos, pos + n, dtype=np.int32)
-        self._n_seq_id[rows] = 1
-        self._seq_id[rows, 0] = seq_id
-        self._logits[rows] = all_logits
+        self._pos[rows] = range(pos, pos + n)
+        self._n_seq_id[rows] = [1] * n
+        for row in range(self.n_tokens, self.n_tokens + n):
+            self._seq_id[row * self.n_seq_max] = seq_id
+        self._logits[rows] = [all_logits] * n
         self.n_tokens += n
         if logits:
             self._logits[self.n_tokens - 1] = 1
 
     @property
-    def tokens(self) -> NDArray[np.int32]:
-        """The tokens in the batch: a view."""
-        return self._token[: self.n_tokens]
+    def tokens(self) -> list[int]:
+        """The tokens in the batch."""
+        return list(self._token[0 : self.n_tokens])
 
     @property
     def n_outputs(self) -> int:
         """How many tokens ask for logits."""
-        return int(np.count_nonzero(self._logits[: self.n_tokens]))
+        return sum(self._logits[0 : self.n_tokens])
 
     @property
     def ptr(self) -> CData:
@@ -122,25 +122,27 @@ class Batch:
 
     def _point_at_arrays(self) -> CData:
         struct = ffi.new("struct llama_batch *")
-        struct.token = ffi.from_buffer("llama_token[]", self._token)
-        struct.pos = ffi.from_buffer("llama_pos[]", self._pos)
-        struct.n_seq_id = ffi.from_buffer("int32_t[]", self._n_seq_id)
-        struct.logits = ffi.from_buffer("int8_t[]", self._logits)
+        struct.token = self._token
+        struct.pos = self._pos
+        struct.n_seq_id = self._n_seq_id
+        struct.logits = self._logits
         struct.embd = ffi.NULL
-        # llama.cpp wants a pointer for each row; numpy's memory does not move
-        base = ffi.cast("llama_seq_id *", self._seq_id.ctypes.data)
+        # llama.cpp wants a pointer for each row
         self._rows = ffi.new(
-            "llama_seq_id *[]", [base + i * self.n_seq_max for i in range(self.capacity)]
+            "llama_seq_id *[]", [self._seq_id + i * self.n_seq_max for i in range(self.capacity)]
         )
         struct.seq_id = self._rows
         return struct
 
 
-def _int32(param: str, values: Sequence[int] | NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return `values` as int32, refusing what does not fit instead of wrapping it."""
-    wide = np.asarray(values)
-    if wide.dtype.kind not in "iu" or wide.ndim != 1:
+def _int32(param: str, values: Sequence[int]) -> list[int]:
+    """Return `values` as numbers for C, refusing what does not fit."""
+    try:
+        numbers = [index(value) for value in values if value is not True and value is not False]
+    except TypeError:
+        numbers = []
+    if len(numbers) != len(values):
         raise InvalidRequestError(f"{param}s must be whole numbers in a row", param=param)
-    if int(wide.min()) < 0 or int(wide.max()) > _checks.INT32_MAX:
+    if min(numbers) < 0 or max(numbers) > _checks.INT32_MAX:
         raise InvalidRequestError(f"a {param} is outside 0..{_checks.INT32_MAX}", param=param)
-    return wide.astype(np.int32, copy=False)
+    return numbers

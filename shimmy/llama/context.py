@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from shimmy.errors import DecodeError, InvalidRequestError, LlamaError
 from shimmy.llama import _checks
 from shimmy.llama._ffi import (
@@ -29,6 +27,7 @@ from shimmy.llama.state import State
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from shimmy.llama.batch import Batch
@@ -254,7 +253,7 @@ class Context(Handle):
                 f"n_ubatch ({self.n_ubatch}) tokens, not {batch.n_tokens}",
                 param="n_tokens",
             )
-        largest = int(batch.tokens.max())
+        largest = max(batch.tokens)
         if largest >= self.n_vocab:
             raise InvalidRequestError(
                 f"token {largest} is outside the vocabulary of {self.n_vocab}", param="token"
@@ -291,5 +290,7 @@ def _floats(row: CData, width: int, what: str, index: int, *, copy: bool) -> NDA
         raise InvalidRequestError(
             f"the last batch has no {what} for {index}: it did not ask for them", param="index"
         )
+    import numpy as np  # not needed to generate text
+
     view = np.frombuffer(ffi.buffer(row, width * 4), np.float32)
     return view.copy() if copy else view

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
-
-import numpy as np
 
 from shimmy.errors import InvalidRequestError
 from shimmy.llama import _checks
@@ -15,6 +14,7 @@ from shimmy.llama.handle import Handle
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from shimmy.llama.context import Context
@@ -208,7 +208,7 @@ class Sampler(Handle):
         entries = []
         for token, value in bias.items():
             _checks.integer("logit_bias token", token, 0, n_vocab - 1)
-            forbids = value == -np.inf
+            forbids = value == -math.inf
             entries.append((token, value if forbids else _checks.real("logit_bias", value)))
         array = ffi.new("llama_logit_bias[]", entries)
         return cls(lib.llama_sampler_init_logit_bias(n_vocab, len(entries), array))
@@ -271,6 +271,8 @@ class Sampler(Handle):
 
     def apply(self, logits: NDArray[np.float32]) -> Candidates:
         """Run over logits whose index is the token, without accepting."""
+        import numpy as np
+
         row = np.ascontiguousarray(logits, np.float32)
         if row.ndim != 1 or row.size == 0:
             raise InvalidRequestError("logits must be one row of numbers", param="logits")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from array import array
 from enum import IntFlag
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
-
-import numpy as np
 
 from shimmy.errors import LlamaError
 from shimmy.llama import _checks
@@ -18,6 +17,7 @@ from shimmy.llama._ffi import errors_since, ffi, lib, log_mark, raise_fault
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from shimmy.llama.context import Context
@@ -76,6 +76,8 @@ class State:
         self, seq_id: int | None = None, flags: StateFlags = StateFlags.NONE
     ) -> NDArray[np.uint8]:
         """Return the bare state, without what tells whether it is whole: `seal` adds that."""
+        import numpy as np
+
         size = self._native_size(seq_id, flags)
         # not a bytearray, which would be zeroed first
         data = np.empty(size, np.uint8)
@@ -174,7 +176,7 @@ def write_file(
     The file is there whole or not at all. Thread: any.
     """
     checked = [_checks.integer("tokens", token, 0, _checks.INT32_MAX) for token in tokens]
-    listed = np.array(checked, np.int32).tobytes()
+    listed = array("i", checked).tobytes()
     header = _FILE_HEADER.pack(_FILE_MAGIC, len(checked), zlib.crc32(listed))
     part = Path(f"{os.fspath(path)}.part")
     try:
@@ -201,7 +203,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[list[int], memoryview]:
         raise LlamaError(f"{path} is no saved state")
     if len(content) < end or zlib.crc32(listed) != checksum:
         raise LlamaError(f"the state in {path} is damaged")
-    return [int(token) for token in np.frombuffer(listed, np.int32)], content[end:]
+    return listed.cast("i").tolist(), content[end:]
 
 
 def _fail(what: str, mark: int) -> NoReturn:

@@ -9,8 +9,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from shimmy.engine.types.event import Failed
 from shimmy.engine.types.frame import CallFailed, Embedded, Reranked
 from shimmy.errors import LlamaError, ShimmyError
@@ -20,6 +18,7 @@ from shimmy.worker.lora_set import NO_LORAS, LoraSet
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from shimmy.engine.types.frame import Report
@@ -185,6 +184,8 @@ class Embedder:
 
 def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale a vector to length 1."""
+    import numpy as np
+
     wide = vector.astype(np.float64)
     length = float(np.sqrt(np.dot(wide, wide)))
     if not np.isfinite(length):

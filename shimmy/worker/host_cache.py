@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from shimmy.worker.lora_set import NO_LORAS, LoraSet, salt
 from shimmy.worker.resident import WORD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -101,6 +100,8 @@ def names(tokens: bytes | bytearray, n_block: int, loras: LoraSet = NO_LORAS) ->
 
 def _checksum(data: NDArray[np.uint8]) -> int:
     """A sum at the speed of memory: a CRC takes three times as long as the copy itself."""
+    import numpy as np
+
     n_words = data.nbytes // 8
     words = np.add.reduce(data[: n_words * 8].view(np.uint64))
     return int(words) ^ zlib.crc32(data[n_words * 8 :].data)
