@@ -123,9 +123,14 @@ class ModelLoadError(LlamaError):
 
 
 class GgufError(ModelLoadError):
-    """A file that is no GGUF, is damaged, or would make llama.cpp abort; `message` says which."""
+    """A file that is no GGUF, is damaged, or would make llama.cpp abort; `message` says which, `remedy` what helps."""
 
     code = "bad_gguf"
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        """Keep both; for what is damaged the remedy is another copy."""
+        super().__init__(message)
+        self.remedy = remedy or "fetch it again, or choose another file"
 
 
 class DoesNotFitError(ModelLoadError):

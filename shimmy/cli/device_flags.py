@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import click
 
+from shimmy.cli.numbers import Whole
+
 
 def _names(
     _ctx: click.Context, _param: click.Parameter, value: str | None
@@ -76,7 +78,7 @@ DEVICE_OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
         "-mg",
         "--main-gpu",
         "main_gpu",
-        type=click.IntRange(min=0),
+        type=Whole(min=0),
         metavar="N",
         help="The GPU to use with --split-mode none, counted among those in use.",
     ),

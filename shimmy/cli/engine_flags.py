@@ -12,12 +12,13 @@ import msgspec
 
 from shimmy.cli.device_flags import DEVICE_NAMES, DEVICE_OPTIONS
 from shimmy.cli.flags import GlobalFlags
+from shimmy.cli.numbers import Real, Whole
 from shimmy.engine.types.options import CACHE_TYPES, EngineOptions
 from shimmy.errors import ConfigError
 
-_COUNT = click.IntRange(min=1)
-_REAL = click.FloatRange(min=0)
-_POSITIVE = click.FloatRange(min=0, min_open=True)
+_COUNT = Whole(min=1)
+_REAL = Real(min=0)
+_POSITIVE = Real(min=0, min_open=True)
 
 
 def _overrides(
@@ -37,6 +38,8 @@ def _adapters(
     _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 ) -> tuple[tuple[str, float], ...]:
     """Split PATH=SCALE; what follows the last `=` is a scale only if it is a number."""
+    from shimmy.models.adapter import flaw
+
     adapters = []
     for value in values:
         path, separator, scale = value.rpartition("=")
@@ -46,6 +49,8 @@ def _adapters(
             adapter = (value, 1.0)
         if not Path(adapter[0]).is_file():
             raise click.BadParameter(f"adapter file {adapter[0]} not found")
+        if found := flaw(Path(adapter[0])):
+            raise click.BadParameter(found)
         adapters.append(adapter)
     return tuple(adapters)
 
@@ -59,7 +64,7 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
         "-ngl",
         "--n-gpu-layers",
         "n_gpu_layers",
-        type=click.IntRange(min=0),
+        type=Whole(min=0),
         metavar="N",
         help="Layers to keep on the GPU.",
     ),
@@ -187,7 +192,7 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
         "-cram",
         "--cache-ram",
         "cache_ram",
-        type=click.IntRange(min=0),
+        type=Whole(min=0),
         metavar="MIB",
         help="Host memory for prompts that left the KV cells; 0: none. Default: a quarter of the"
         " free memory, at most 8192.",
@@ -202,7 +207,7 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
     click.option(
         "--max-queue",
         "max_queue",
-        type=click.IntRange(min=0),
+        type=Whole(min=0),
         metavar="N",
         help="Requests that may wait for a slot; more get status 429. Default 512.",
     ),

@@ -9,6 +9,7 @@ from typing import Literal
 
 import click
 
+from shimmy.cli.numbers import Whole
 from shimmy.config import GPU_BACKENDS
 
 Topic = Literal["config", "model_dirs", "gpu_backend", "moe"]
@@ -69,7 +70,7 @@ _OPTIONS: dict[Topic, list[Callable[[Callable[..., None]], Callable[..., None]]]
         ),
         click.option(
             "--n-cpu-moe",
-            type=click.IntRange(min=0),
+            type=Whole(min=0),
             metavar="N",
             help="Keep the expert tensors of the first N layers on the CPU.",
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from shimmy.cli.flags import GlobalFlags
-from shimmy.errors import ConfigError
+from shimmy.errors import ConfigError, ModelNotFoundError
 from shimmy.models.discovery import search_roots
 from shimmy.models.entry import ModelEntry
 from shimmy.models.registry import Registry, register
@@ -28,12 +28,21 @@ def find(flags: GlobalFlags, name: str | None) -> ModelEntry:
 
     A file is taken if the text looks like a path or no model has that name.
     """
-    if name is not None and (name.lower().endswith(".gguf") or "/" in name or "\\" in name):
-        path = Path(name).expanduser()
-        if path.exists():
+    if name is None:
+        return default(registry(flags))
+    path = Path(name).expanduser()
+    if _like_path(name) and path.exists():
+        return register(path)
+    try:
+        return registry(flags).resolve(name)
+    except ModelNotFoundError:
+        if path.exists() or name.lower().endswith(".gguf") or path.is_absolute():
             return register(path)
-    models = registry(flags)
-    return models.resolve(name) if name else default(models)
+        raise
+
+
+def _like_path(name: str) -> bool:
+    return name.lower().endswith(".gguf") or "/" in name or "\\" in name
 
 
 def default(models: Registry) -> ModelEntry:

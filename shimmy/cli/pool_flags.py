@@ -7,6 +7,7 @@ from functools import wraps
 
 import click
 
+from shimmy.cli.numbers import Whole
 from shimmy.cli.units import DURATION, SIZE
 
 _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
@@ -14,7 +15,7 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
         "--models-max",
         "--max-loaded",
         "models_max",
-        type=click.IntRange(min=0),
+        type=Whole(min=0),
         metavar="N",
         help="Models that may be loaded at once; 0: no limit. Default 4.",
     ),

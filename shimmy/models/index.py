@@ -30,6 +30,7 @@ class _Known(msgspec.Struct, frozen=True, array_like=True):
     mtime_ns: int
     facts: Facts | None
     refusal: str | None = None
+    remedy: str | None = None
 
 
 class Index:
@@ -65,7 +66,8 @@ class Index:
             files.pop(key, None)  # what is new stands last: the oldest is dropped first
             files[key] = known
         if known.facts is None:
-            raise GgufError(known.refusal or "it is not a GGUF model file")
+            refusal = known.refusal or "it is not a GGUF model file"
+            raise GgufError(refusal, remedy=known.remedy)
         return known.facts
 
     def save(self) -> None:
@@ -92,7 +94,7 @@ def _read(path: str, status: os.stat_result) -> _Known:
     try:
         return _Known(status.st_size, status.st_mtime_ns, facts_of(read_gguf(path)))
     except GgufError as error:
-        return _Known(status.st_size, status.st_mtime_ns, None, error.message)
+        return _Known(status.st_size, status.st_mtime_ns, None, error.message, error.remedy)
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -12,12 +12,12 @@ import msgspec
 
 from shimmy.config import BASE_GGUF, LORA_GGUF
 from shimmy.errors import ConfigError, GgufError, ModelNotFoundError
+from shimmy.models.adapter import flaw
 from shimmy.models.demo import demo_entry
 from shimmy.models.discovery import Scan, discover, examine, file_of
 from shimmy.models.entries import entry_of
 from shimmy.models.entry import ModelEntry
-from shimmy.models.gguf.facts import Kind, facts_of
-from shimmy.models.gguf.file import read_gguf
+from shimmy.models.gguf.facts import Kind
 from shimmy.models.index import Index
 from shimmy.models.naming import Identity, closest, free_name, loose, name_all
 
@@ -217,9 +217,7 @@ def register(path: Path, *, name: str | None = None) -> ModelEntry:
             param=model_path,
         ) from error
     except GgufError as error:
-        raise ConfigError(
-            f"{path}: {error.message}; convert it first, or choose another file", param=model_path
-        ) from error
+        raise ConfigError(f"{path}: {error.message}; {error.remedy}", param=model_path) from error
     entry = entry_of(model, name or model.stem, "registered")
     if reason := _NO_MODELS.get(entry.kind):
         entry = msgspec.structs.replace(entry, objection=reason)
@@ -233,17 +231,8 @@ def _with_lora(entry: ModelEntry) -> ModelEntry:
     if not LORA_GGUF.get():
         return entry
     path = Path(LORA_GGUF.get()).expanduser().absolute()
-    try:
-        adapter = facts_of(read_gguf(path))
-    except (OSError, GgufError) as error:
-        raise ConfigError(
-            f"{LORA_GGUF.name}: adapter {path} cannot be used: {error}", param=LORA_GGUF.name
-        ) from error
-    if adapter.kind != "adapter":
-        raise ConfigError(
-            f"{LORA_GGUF.name}: {path} is no LoRA adapter, its metadata says {adapter.kind}",
-            param=LORA_GGUF.name,
-        )
+    if found := flaw(path):
+        raise ConfigError(f"{LORA_GGUF.name}: {found}", param=LORA_GGUF.name)
     return msgspec.structs.replace(entry, lora=((str(path), 1.0),))
 
 

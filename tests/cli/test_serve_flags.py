@@ -100,9 +100,7 @@ def test_a_flag_after_the_command_wins(served):
 
 
 def test_lora_takes_a_scale(served, tmp_path):
-    plain, equal = tmp_path / "a.gguf", tmp_path / "b=c.gguf"
-    plain.write_bytes(b"x")
-    equal.write_bytes(b"x")
+    plain, equal = (gguf.write_lora(tmp_path / name) for name in ("a.gguf", "b=c.gguf"))
     seen = served("serve", "--lora", plain, "--lora", f"{plain}=0.5", "--lora", equal)
     assert seen["options"].lora == [(str(plain), 1.0), (str(plain), 0.5), (str(equal), 1.0)]
 

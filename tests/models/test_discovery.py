@@ -273,7 +273,7 @@ def test_examine_refuses_what_is_not_gguf(tmp_path):
     (tmp_path / "a.gguf").write_text("no")
     with pytest.raises(GgufError, match="not a GGUF model file"):
         examine(tmp_path / "a.gguf")
-    with pytest.raises(GgufError, match="not a file"):
+    with pytest.raises(GgufError, match="it is a folder"):
         examine(tmp_path)
     with pytest.raises(OSError, match="No such file"):
         examine(tmp_path / "none.gguf")

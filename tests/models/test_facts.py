@@ -190,7 +190,9 @@ def test_a_file_that_is_shorter_than_its_tensors_is_refused(tmp_path):
     path = gguf.write(tmp_path / "m.gguf")
     path.write_bytes(path.read_bytes()[:-1])
     size = path.stat().st_size
-    assert objections(read_gguf(path)) == [f"it is cut short: {size} of {size + 1} bytes"]
+    assert objections(read_gguf(path)) == [
+        f"it is cut short: {size} of {size + 1} bytes; fetch it again"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -244,5 +244,8 @@ def _message(body: Any) -> str:
 
 
 def _unreachable(url: str, error: Exception) -> ConfigError:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        said = f"nobody answers at {url}: check the address, or start a server there"
+        return ConfigError(said, param="--url")
     reason = str(error) or type(error).__name__
     return ConfigError(f"no usable answer from {url}: {reason}", param="--url")

@@ -9,13 +9,14 @@ import click
 
 from shimmy.cli.engine_flags import engine_flags, engine_options
 from shimmy.cli.flags import GlobalFlags, global_flags
+from shimmy.cli.numbers import Real, Whole
 from shimmy.engine.types.options import MAX_PARALLEL, EngineOptions
 
 if TYPE_CHECKING:
     from shimmy.cli.bench.figures import Level
     from shimmy.cli.bench.load import Plan, Subject, Target
 
-_COUNT = click.IntRange(min=1)
+_COUNT = Whole(min=1)
 # Cells beyond what the largest round fills; llama.cpp rounds up to these anyway.
 _SPARE_CELLS = 256
 
@@ -56,7 +57,7 @@ def _levels(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[i
 )
 @click.option(
     "--shared-prefix",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=0,
     metavar="N",
     help="Tokens in front of them that all prompts of a round share.",
@@ -72,7 +73,7 @@ def _levels(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[i
 )
 @click.option(
     "--temperature",
-    type=click.FloatRange(min=0),
+    type=Real(min=0),
     default=0.0,
     metavar="T",
     help="0, the default, takes the most likely token.",
@@ -88,7 +89,7 @@ def _levels(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[i
 )
 @click.option(
     "--warmup",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=1,
     show_default=True,
     metavar="N",
@@ -98,7 +99,7 @@ def _levels(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[i
     "-np",
     "--parallel",
     "n_parallel",
-    type=click.IntRange(1, MAX_PARALLEL),
+    type=Whole(1, MAX_PARALLEL),
     metavar="N",
     help="Requests that run at once; by default the highest concurrency.",
 )

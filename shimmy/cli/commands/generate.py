@@ -9,11 +9,14 @@ import click
 
 from shimmy.cli.engine_flags import engine_flags, engine_options
 from shimmy.cli.flags import GlobalFlags, global_flags
+from shimmy.cli.numbers import Real, Whole
 from shimmy.engine.types.event import Delta, Finished
 from shimmy.engine.types.options import EngineOptions
 from shimmy.engine.types.prompt import ChatPrompt, Message, Prompt, TextPrompt
 from shimmy.engine.types.request import GenerateRequest
 from shimmy.engine.types.sampling import SamplingParams
+
+_NO_PROMPT = "give a prompt: --prompt TEXT, or text on standard input"
 
 
 @click.command(name="generate")
@@ -25,17 +28,17 @@ from shimmy.engine.types.sampling import SamplingParams
 @click.option(
     "-n",
     "--max-tokens",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=256,
     show_default=True,
     metavar="N",
     help="Most tokens to generate.",
 )
-@click.option("--temperature", type=float, metavar="T", help="0 takes the most likely token.")
-@click.option("--top-p", type=float, metavar="P", help="Nucleus sampling.")
-@click.option("--top-k", type=int, metavar="K", help="Sample from the K most likely tokens.")
-@click.option("--min-p", type=float, metavar="P", help="Least probability, relative to the best.")
-@click.option("--seed", type=int, metavar="N", help="The same seed gives the same text.")
+@click.option("--temperature", type=Real(), metavar="T", help="0 takes the most likely token.")
+@click.option("--top-p", type=Real(), metavar="P", help="Nucleus sampling.")
+@click.option("--top-k", type=Whole(), metavar="K", help="Sample from the K most likely tokens.")
+@click.option("--min-p", type=Real(), metavar="P", help="Least probability, relative to the best.")
+@click.option("--seed", type=Whole(), metavar="N", help="The same seed gives the same text.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="Stop before this; may be repeated.")
 @engine_flags
 @click.option("--no-stream", is_flag=True, help="Print the text when it is complete.")
@@ -101,8 +104,11 @@ def _read(prompt: str | None) -> str:
     if prompt is not None and prompt != "-":
         return prompt
     if prompt is None and sys.stdin.isatty():
-        raise click.UsageError("give a prompt: --prompt TEXT, or text on standard input")
-    return sys.stdin.buffer.read().decode("utf-8", "replace").removesuffix("\n")
+        raise click.UsageError(_NO_PROMPT)
+    text = sys.stdin.buffer.read().decode("utf-8", "replace").removesuffix("\n")
+    if not text:
+        raise click.UsageError(_NO_PROMPT)
+    return text
 
 
 def _prompt(text: str, system: str | None, *, raw: bool) -> Prompt:

@@ -6,6 +6,7 @@ import click
 
 from shimmy.cli.engine_flags import engine_flags, engine_options
 from shimmy.cli.flags import GlobalFlags, global_flags
+from shimmy.cli.numbers import Whole
 from shimmy.engine.types.options import MAX_PARALLEL
 
 EXIT_NO_ROOM = 1
@@ -18,7 +19,7 @@ EXIT_NO_ROOM = 1
     "-np",
     "--parallel",
     "n_parallel",
-    type=click.IntRange(1, MAX_PARALLEL),
+    type=Whole(1, MAX_PARALLEL),
     metavar="N",
     help="Requests that run at once.",
 )

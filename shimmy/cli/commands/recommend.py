@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shimmy.cli.flags import GlobalFlags, global_flags
+from shimmy.cli.numbers import Whole
 from shimmy.cli.units import SIZE
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _FITS = {"gpu": "on the GPU", "ram": "by the CPU", "no": "no"}
     "-c",
     "--ctx-size",
     "n_ctx",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=8192,
     show_default=True,
     metavar="N",

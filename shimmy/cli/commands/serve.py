@@ -13,6 +13,7 @@ import click
 
 from shimmy.cli.engine_flags import engine_flags, engine_options
 from shimmy.cli.flags import GlobalFlags, global_flags
+from shimmy.cli.numbers import Whole
 from shimmy.cli.pool_flags import pool_flags
 from shimmy.config import ServerConfig
 from shimmy.engine.types.options import MAX_PARALLEL, EngineOptions
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
     from shimmy.models.pool import Pool
 
 
+def _name(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise click.BadParameter("give a name that requests can ask for")
+    return value
+
+
 @click.command(name="serve")
 @global_flags("config", "model_dirs", "gpu_backend", "moe")
 @click.option(
@@ -41,9 +48,7 @@ if TYPE_CHECKING:
     help="Where to listen; auto is SHIMMY_BIND_ADDRESS or the first free port from 11435.",
 )
 @click.option("--host", metavar="H", help="Where to listen: the address.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), metavar="P", help="Where to listen: the port."
-)
+@click.option("--port", type=Whole(0, 65535), metavar="P", help="Where to listen: the port.")
 @click.option(
     "-m",
     "--model",
@@ -53,7 +58,13 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Model to serve first.",
 )
-@click.option("-a", "--alias", metavar="NAME", help="Name under which the model is served.")
+@click.option(
+    "-a",
+    "--alias",
+    callback=_name,
+    metavar="NAME",
+    help="Name under which the model is served.",
+)
 @click.option(
     "--auto",
     is_flag=True,
@@ -64,7 +75,7 @@ if TYPE_CHECKING:
     "-np",
     "--parallel",
     "n_parallel",
-    type=click.IntRange(1, MAX_PARALLEL),
+    type=Whole(1, MAX_PARALLEL),
     metavar="N",
     help="Requests that run at once.",
 )

@@ -55,8 +55,10 @@ def read(path: Path, settings: Mapping[str, Setting]) -> Document:
     """
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}", param=str(path)) from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", param=str(path)) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}", param=str(path)) from error
     try:
         return _document(path, tree, settings)
     except ConfigError as error:

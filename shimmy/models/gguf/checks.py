@@ -45,7 +45,7 @@ def objections(gguf: GgufFile) -> list[str]:
         if tensor.type in _NOT_COMPUTABLE
     ][:1]
     if gguf.end > gguf.size:
-        found.append(f"it is cut short: {gguf.size} of {gguf.end} bytes")
+        found.append(f"it is cut short: {gguf.size} of {gguf.end} bytes; fetch it again")
     return found
 
 

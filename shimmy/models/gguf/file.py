@@ -54,7 +54,11 @@ def read_gguf(path: str | os.PathLike[str]) -> GgufFile:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise GgufError("it is not a file")
+            is_folder = stat.S_ISDIR(status.st_mode)
+            raise GgufError(
+                "it is a folder" if is_folder else "it is not a file",
+                remedy="name the .gguf file" + (" in it" if is_folder else ""),
+            )
         with open(descriptor, "rb", buffering=0, closefd=False) as file:
             return _read(Window(file, status.st_size))
     finally:
@@ -77,7 +81,9 @@ def _read(window: Window) -> GgufFile:
 
 def _head(window: Window) -> tuple[int, int, int]:
     if window.size < len(MAGIC) or window.take(len(MAGIC)) != MAGIC:
-        raise GgufError("it is not a GGUF model file")
+        raise GgufError(
+            "it is not a GGUF model file", remedy="convert it first, or choose another file"
+        )
     version = window.unpack(_U32)
     if version not in VERSIONS:
         if int.from_bytes(version.to_bytes(4, "little"), "big") in VERSIONS:

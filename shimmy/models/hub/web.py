@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,10 +37,17 @@ def in_our_words(url: str) -> Iterator[None]:
     except aiohttp.TooManyRedirects as error:
         raise PullError(f"{url} leads in circles") from error
     except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
-        reason = str(error) or type(error).__name__
         raise UnreachableError(
-            f"{url} cannot be reached ({reason}): check the network and the proxy's settings"
+            f"{url} cannot be reached ({_reason(error)}): check the network and the proxy's settings"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Say it in a few words; what aiohttp says of a failed connection is its own affairs."""
+    if isinstance(error, aiohttp.ClientConnectorError) and error.errno:
+        known = error.errno > 0  # the resolver's numbers are below
+        return os.strerror(error.errno) if known else str(error.strerror)
+    return str(error) or type(error).__name__
 
 
 def check(response: aiohttp.ClientResponse) -> None:
