@@ -136,6 +136,23 @@ SHM_API int shm_memory_seq_div(llama_memory_t mem, llama_seq_id seq, llama_pos p
 SHM_API llama_pos shm_memory_seq_pos_min(llama_memory_t mem, llama_seq_id seq);
 SHM_API llama_pos shm_memory_seq_pos_max(llama_memory_t mem, llama_seq_id seq);
 
+/* As shm_memory_seq_pos_max, of the layers that keep all of a sequence: its window may be gone, or be another's. */
+SHM_API llama_pos shm_memory_last(llama_memory_t mem, llama_seq_id seq);
+
+/* The layers of a sliding window. Cells of all sequences together in them, 0 where there are no such layers. */
+SHM_API int32_t shm_window_cells(llama_memory_t mem);
+
+/* Drops a sequence from those layers alone; before it can go on, its window has to be restored. 0, or SHM_FAULT. */
+SHM_API int shm_window_remove(llama_memory_t mem, llama_seq_id seq);
+
+/* Whether a sequence can go on behind its first n_tokens: what the next one sees in those layers is there. */
+SHM_API bool shm_window_reaches(const struct llama_model * model, llama_memory_t mem, llama_seq_id seq,
+                                llama_pos n_tokens);
+
+/* Drops from those layers what the next token of a sequence does not see: llama.cpp writes over such cells by itself,
+ * but not where several sequences hold them. The number of sequences that had any, or SHM_FAULT. */
+SHM_API int32_t shm_window_trim(const struct llama_model * model, llama_memory_t mem);
+
 /* ---- state: thread of the context; `seq` -1 is the whole context; 0 on failure (with or without a fault) ---- */
 
 SHM_API size_t shm_state_size(struct llama_context * ctx, llama_seq_id seq, uint32_t flags);

@@ -56,6 +56,11 @@ int shm_memory_seq_add(llama_memory_t, llama_seq_id, llama_pos, llama_pos, llama
 int shm_memory_seq_div(llama_memory_t, llama_seq_id, llama_pos, llama_pos, int);
 llama_pos shm_memory_seq_pos_min(llama_memory_t, llama_seq_id);
 llama_pos shm_memory_seq_pos_max(llama_memory_t, llama_seq_id);
+llama_pos shm_memory_last(llama_memory_t, llama_seq_id);
+int32_t shm_window_cells(llama_memory_t);
+int shm_window_remove(llama_memory_t, llama_seq_id);
+bool shm_window_reaches(const struct llama_model *, llama_memory_t, llama_seq_id, llama_pos);
+int32_t shm_window_trim(const struct llama_model *, llama_memory_t);
 
 size_t shm_state_size(struct llama_context *, llama_seq_id, uint32_t);
 size_t shm_state_get(struct llama_context *, uint8_t *, size_t, llama_seq_id, uint32_t);

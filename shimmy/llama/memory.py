@@ -78,6 +78,11 @@ class Memory:
         seq = self.sequence("seq_id", seq_id)
         return _position(check(lib.shm_memory_seq_pos_max(self._ptr, seq), "seq_pos_max"))
 
+    def last(self, seq_id: int) -> int | None:
+        """Return a sequence's largest position in the layers that keep all of it, None: empty."""
+        seq = self.sequence("seq_id", seq_id)
+        return _position(check(lib.shm_memory_last(self._ptr, seq), "last"))
+
     @property
     def can_shift(self) -> bool:
         """Whether `seq_add` and `seq_div` are possible."""

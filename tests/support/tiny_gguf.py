@@ -29,6 +29,7 @@ SPECIALS = (
     "<|fim_middle|>",
 )
 N_EMBD, N_HEAD, N_FF, N_CTX = 64, 2, 128, 2048
+N_SWA = 48
 _TEXT = """the quick brown fox jumps over the lazy dog and then the dog sleeps in the sun while the fox
 goes home to tell the story of the day to all the other animals in the forest who listen with great
 interest and ask for another story about the weather in the mountains and the rivers of the land
@@ -76,7 +77,7 @@ def write_model(
     fields: dict[str, tuple[Any, gguf.GGUFValueType]] | None = None,
     drop: tuple[str, ...] = (),
 ) -> Path:
-    """Write a model of arch llama, qwen2vl (M-RoPE), mamba (recurrent) or bert (encoder).
+    """Write a model of arch llama, qwen2vl (M-RoPE), gemma3 (every other layer sees N_SWA tokens), mamba (recurrent) or bert (encoder).
 
     `n_unused` tokens that are never meant are added to the vocabulary. `n_cls` makes the encoder a reranker. `fields` sets or replaces metadata, "{arch}" in a key is the architecture's name; `drop` leaves out metadata or tensors.
     """
@@ -94,9 +95,14 @@ def write_model(
     if n_expert:
         writer.add_expert_count(n_expert)
         writer.add_expert_used_count(n_expert_used)
-    tensors = {"llama": _llama, "qwen2vl": _qwen2vl, "mamba": _mamba, "bert": _bert}[arch](
-        writer, n_layer, n_expert
-    )
+    kinds = {
+        "llama": _llama,
+        "qwen2vl": _qwen2vl,
+        "gemma3": _gemma3,
+        "mamba": _mamba,
+        "bert": _bert,
+    }
+    tensors = kinds[arch](writer, n_layer, n_expert)
     tensors["token_embd.weight"] = (len(vocabulary()[0]) + n_unused, N_EMBD)
     if n_cls:
         tensors |= _classifier(writer, n_cls)
@@ -265,6 +271,17 @@ def _qwen2vl(writer: gguf.GGUFWriter, n_layer: int, n_expert: int) -> dict[str, 
     writer.add_rope_dimension_sections([4, 6, 6, 0])
     for i in range(n_layer):
         tensors |= {f"blk.{i}.attn_{x}.bias": (N_EMBD,) for x in ("q", "k", "v")}
+    return tensors
+
+
+def _gemma3(writer: gguf.GGUFWriter, n_layer: int, n_expert: int) -> dict[str, tuple[int, ...]]:
+    tensors = _llama(writer, n_layer, n_expert)
+    writer.add_sliding_window(N_SWA)
+    writer.add_sliding_window_pattern(2)
+    for i in range(n_layer):
+        b = f"blk.{i}."
+        tensors |= {f"{b}attn_{x}_norm.weight": (N_EMBD // N_HEAD,) for x in ("q", "k")}
+        tensors |= {f"{b}post_{x}_norm.weight": (N_EMBD,) for x in ("attention", "ffw")}
     return tensors
 
 
