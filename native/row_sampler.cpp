@@ -7,7 +7,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "bound.hpp"
 #include "guard.hpp"
 #include "prefill.hpp"
 #include "reasoning-budget.h"
@@ -121,22 +120,36 @@ bool shm_sampler::grammar_allows(llama_token token) {
     return one.logit != -INFINITY;
 }
 
+// The highest of the row, false if the whole row has to be looked at.
+bool shm_sampler::high(const float * logits, std::vector<llama_token_data> & out) const {
+    if (bound_.depth > 0.0f) {
+        const auto untouched = [&](llama_token token) { return touched_.count(token) == 0; };
+        return shm::within(logits, n_vocab_, bound_.depth, untouched, out);
+    }
+    const auto n_touched = static_cast<int32_t>(std::min<size_t>(touched_.size(), INT_MAX / 2));
+    return bound_.n > 0 && bound_.n <= n_vocab_ && shm::top_k(logits, n_vocab_, bound_.n + n_touched, out);
+}
+
 // The highest of the row and every token that the chain may lift above them.
 void shm_sampler::few(const float * logits, std::vector<llama_token_data> & out) const {
-    const auto n_touched = static_cast<int32_t>(std::min<size_t>(touched_.size(), INT_MAX / 2));
     out.clear();
-    if (bound_ == 0 || bound_ > n_vocab_ || !shm::top_k(logits, n_vocab_, bound_ + n_touched, out)) {
+    if (!high(logits, out)) {
         shm::all_logits(logits, n_vocab_, out);
         return;
     }
     const size_t n_high = out.size();
     const auto   by_id  = [](const llama_token_data & data, llama_token id) { return data.id < id; };
     for (const auto & [token, _] : touched_) {
-        const auto high = out.begin() + static_cast<std::ptrdiff_t>(n_high);
-        const auto at   = std::lower_bound(out.begin(), high, token, by_id);
-        if (at == high || at->id != token) {
+        const auto end = out.begin() + static_cast<std::ptrdiff_t>(n_high);
+        const auto at  = std::lower_bound(out.begin(), end, token, by_id);
+        if (at == end || at->id != token) {
             out.push_back({token, logits[token], 0.0f});
         }
+    }
+    if (bound_.depth > 0.0f && out.size() > n_high) {
+        // nothing sorts them before one is drawn
+        std::sort(out.begin(), out.end(),
+                  [](const llama_token_data & a, const llama_token_data & b) { return a.id < b.id; });
     }
 }
 

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "bound.hpp"
 #include "engine.h"
 #include "llama-cpp.h"
 #include "row_grammar.hpp"
@@ -43,19 +44,20 @@ struct shm_sampler {
     bool        grammar_allows(llama_token token);
     void        replay_end();
     void        remember(llama_token token);
+    bool        high(const float * logits, std::vector<llama_token_data> & out) const;
     void        few(const float * logits, std::vector<llama_token_data> & out) const;
     llama_token choose(llama_token_data_array & candidates);
 
-    common_params_sampling            params_;
-    int32_t                           n_vocab_;
-    common_sampler_ptr                chain_;  // without grammar and budget, which are ours below
-    const llama_sampler *             top_p_;  // the chain's, null if it does nothing
-    std::unique_ptr<shm::row_grammar> grammar_;
-    llama_sampler_ptr                 budget_;
-    std::vector<llama_token>          prefill_;    // the generation prompt, which the grammar has passed
-    std::set<llama_token>             preserved_;  // control tokens whose text the output parser needs
-    int32_t                           bound_;      // how many of the highest logits the chain can choose from; 0: any
-    size_t                            window_;     // how many last tokens change logits
-    std::deque<llama_token>           recent_;
+    common_params_sampling                   params_;
+    int32_t                                  n_vocab_;
+    common_sampler_ptr                       chain_;  // without grammar and budget, which are ours below
+    const llama_sampler *                    top_p_;  // the chain's, null if it does nothing
+    std::unique_ptr<shm::row_grammar>        grammar_;
+    llama_sampler_ptr                        budget_;
+    std::vector<llama_token>                 prefill_;    // the generation prompt, which the grammar has passed
+    std::set<llama_token>                    preserved_;  // control tokens whose text the output parser needs
+    shm::bound                               bound_;      // what the chain can choose from
+    size_t                                   window_;     // how many last tokens change logits
+    std::deque<llama_token>                  recent_;
     std::unordered_map<llama_token, int32_t> touched_;  // tokens whose logits the chain changes, with counts
 };

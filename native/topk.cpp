@@ -41,6 +41,24 @@ int32_t block_size(int32_t n, int32_t k) {
     return std::min(block, max_block);
 }
 
+// Logits of a block of `within`: few, as most blocks have none that is high.
+constexpr int32_t small_block = 4 * lanes;
+
+// What float arithmetic may be off by, as a part of the numbers.
+constexpr float inexact = 1e-5f;
+
+// The highest of some logits that count, -INFINITY if there are none.
+float highest_that_counts(const float * logits, int32_t first, int32_t last,
+                          const std::function<bool(llama_token)> & counts) {
+    float highest = -INFINITY;
+    for (int32_t i = first; i < last; i++) {
+        if (logits[i] > highest && counts(i)) {
+            highest = logits[i];
+        }
+    }
+    return highest;
+}
+
 void append_from(const float * logits, int32_t first, int32_t last, float bound, std::vector<llama_token_data> & out) {
     for (int32_t i = first; i < last; i++) {
         if (logits[i] >= bound) {
@@ -74,6 +92,39 @@ bool top_k(const float * logits, int32_t n, int32_t k, std::vector<llama_token_d
         }
     }
     append_from(logits, n_blocks * block, n, bound, out);
+    return true;
+}
+
+bool within(const float * logits, int32_t n, float depth, const std::function<bool(llama_token)> & counts,
+            std::vector<llama_token_data> & out) {
+    const int32_t                          n_blocks = n / small_block;
+    const int32_t                          n_whole  = n_blocks * small_block;
+    static thread_local std::vector<float> maxima;
+    static thread_local std::vector<float> counted;
+    maxima.resize(static_cast<size_t>(n_blocks));
+    block_maxima(logits, n_blocks, small_block, maxima.data());
+    counted       = maxima;
+    float highest = highest_that_counts(logits, n_whole, n, counts);
+    while (n_blocks > 0) {
+        const auto at = std::max_element(counted.begin(), counted.end());
+        if (!(*at > highest)) {
+            break;
+        }
+        const auto  first = static_cast<int32_t>(at - counted.begin()) * small_block;
+        const float found = highest_that_counts(logits, first, first + small_block, counts);
+        highest           = std::max(highest, found);
+        *at               = found;
+    }
+    if (!std::isfinite(highest)) {
+        return false;
+    }
+    const float bound = highest - depth - inexact * (std::fabs(highest) + depth);
+    for (int32_t b = 0; b < n_blocks; b++) {
+        if (maxima[static_cast<size_t>(b)] >= bound) {
+            append_from(logits, b * small_block, (b + 1) * small_block, bound, out);
+        }
+    }
+    append_from(logits, n_whole, n, bound, out);
     return true;
 }
 
