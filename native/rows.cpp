@@ -6,6 +6,7 @@
 
 #include "guard.hpp"
 #include "stepper.hpp"
+#include "window.hpp"
 
 using shm::require;
 using shm::row;
@@ -17,7 +18,7 @@ void shm_stepper::place(const shm_row_params & params) {
     if (shares && params.n_past > 0) {
         llama_memory_seq_cp(memory, params.source, params.seq_id, 0, params.n_past);
     }
-    const llama_pos last = llama_memory_seq_pos_max(memory, params.seq_id);
+    const llama_pos last = shm::last_position(memory, params.seq_id);
     require(last == params.n_past - 1, "n_past: the cells of the sequence do not reach there");
 }
 
@@ -106,7 +107,7 @@ int shm_row_advance(shm_stepper * stepper, int32_t index, int32_t n_past) {
         row & row = stepper->at(index);
         require(n_past >= row.n_past && n_past < static_cast<int32_t>(row.tokens.size()),
                 "n_past: goes back, or leaves no token to feed");
-        const llama_pos last = llama_memory_seq_pos_max(stepper->memory, row.seq_id);
+        const llama_pos last = shm::last_position(stepper->memory, row.seq_id);
         require(last == n_past - 1, "n_past: the cells of the sequence do not reach there");
         row.n_past = n_past;
         return 0;

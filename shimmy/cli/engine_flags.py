@@ -128,6 +128,22 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
         help="One pool of KV cells for all slots (default), or each its own part.",
     ),
     click.option(
+        "--swa-full/--no-swa-full",
+        "swa_full",
+        default=None,
+        help="Layers that see a sliding window only keep all tokens, or that window. Default: all,"
+        " unless that takes twice the cells.",
+    ),
+    click.option(
+        "-ctxcp",
+        "--ctx-checkpoints",
+        "ctx_checkpoints",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="States kept of a prompt in host memory where they cannot be cut: sliding windows,"
+        " recurrent models. Default 32.",
+    ),
+    click.option(
         "--context-shift/--no-context-shift",
         "context_shift",
         default=None,
@@ -239,6 +255,8 @@ _NAMES = (
     "cache_type_v",
     "n_threads_batch",
     "kv_unified",
+    "swa_full",
+    "ctx_checkpoints",
     "context_shift",
     "rope_scaling",
     "rope_freq_base",

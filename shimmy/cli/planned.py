@@ -21,6 +21,7 @@ def show(entry: ModelEntry, plan: LoadPlan) -> None:
         "context": f"{plan.n_ctx:,} tokens (trained on {plan.n_ctx_train:,})",
         "slots": f"{plan.n_parallel}, which share the context",
         "most context": f"{plan.n_ctx_max:,} tokens fit",
+        "sliding window": _window(plan),
         "KV cache types": f"{plan.cache_type_k}, {plan.cache_type_v}",
     }
     width = max(map(len, figures))
@@ -42,3 +43,10 @@ def _experts(plan: LoadPlan) -> str:
     if not plan.n_expert:
         return ""
     return f"of {plan.n_cpu_moe or 0} of {plan.n_layer} layers"
+
+
+def _window(plan: LoadPlan) -> str:
+    if plan.swa_full is None:
+        return ""
+    kept = "all" if plan.swa_full else "that"
+    return f"{plan.n_swa:,} tokens in some layers, which keep {kept}"

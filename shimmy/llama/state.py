@@ -106,7 +106,7 @@ class State:
 
     def seal(self, data: NDArray[np.uint8]) -> bytearray:
         """Put the header before a bare state. Thread: any."""
-        header = _HEADER.pack(_MAGIC, self._fingerprint(), zlib.crc32(data.data))
+        header = _HEADER.pack(_MAGIC, self.fingerprint(), zlib.crc32(data.data))
         return bytearray(header) + data.data
 
     def unseal(self, saved: bytes | bytearray | memoryview) -> memoryview:
@@ -138,12 +138,13 @@ class State:
         if len(saved) <= _HEADER.size or saved[: len(_MAGIC)] != _MAGIC:
             raise LlamaError("these bytes are no saved state")
         _, fingerprint, checksum = _HEADER.unpack_from(saved)
-        if fingerprint != self._fingerprint():
+        if fingerprint != self.fingerprint():
             raise LlamaError("the state is of another model, or of a context with other KV types")
         if zlib.crc32(saved[_HEADER.size :]) != checksum:
             raise LlamaError("the state is damaged: its checksum differs")
 
-    def _fingerprint(self) -> int:
+    def fingerprint(self) -> int:
+        """Return a number that contexts have in common whose states fit each other. Thread: any."""
         model, params = self._context.model, self._context.params
         identity = (
             model.meta("general.architecture"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from hashlib import file_digest
 from typing import TYPE_CHECKING
 
@@ -19,10 +17,6 @@ if TYPE_CHECKING:
 
     from shimmy.llama.context import Context
     from shimmy.llama.model import Model
-
-# magic, bytes of the JSON that follows, its checksum
-_MARK = struct.Struct("<8sII")
-_MAGIC = b"shmlora1"
 
 _PAIRS = msgspec.json.Decoder(list[tuple[str, float]])
 
@@ -93,31 +87,25 @@ class Adapters:
         context.set_loras({self._loras[i]: scale for i, scale in loras})
 
     def mark(self, loras: LoraSet) -> bytes:
-        """Return what goes before a saved state, so that it is restored to the same adapters only."""
+        """Return what goes with a saved session, so that it is restored to the same adapters only."""
         if not loras:
             return b""
-        text = msgspec.json.encode([(self._digest(i), scale) for i, scale in loras])
-        return _MARK.pack(_MAGIC, len(text), zlib.crc32(text)) + text
+        return msgspec.json.encode([(self._digest(i), scale) for i, scale in loras])
 
-    def unmark(self, saved: memoryview) -> tuple[LoraSet, memoryview]:
-        """Return the adapters of a saved state, and the state without its mark.
+    def unmark(self, mark: bytes) -> LoraSet:
+        """Return the adapters of a mark.
 
         Raises:
             LlamaError: the mark is damaged, or the model has other adapters now.
         """
-        if len(saved) < _MARK.size or saved[: len(_MAGIC)] != _MAGIC:
-            return NO_LORAS, saved
-        _, size, checksum = _MARK.unpack_from(saved)
-        end = _MARK.size + size
-        text = saved[_MARK.size : end]
-        if len(saved) < end or zlib.crc32(text) != checksum:
-            raise LlamaError("the state is damaged: its list of adapters is not whole")
+        if not mark:
+            return NO_LORAS
         known = {self._digest(i): i for i in range(len(self._loras))}
         try:
-            pairs = [(known[digest], scale) for digest, scale in _PAIRS.decode(text)]
+            pairs = [(known[digest], scale) for digest, scale in _PAIRS.decode(mark)]
         except (KeyError, msgspec.MsgspecError):
             raise LlamaError("it was made with LoRA adapters that are not loaded") from None
-        return lora_set(pairs), saved[end:]
+        return lora_set(pairs)
 
     def _check(self, scales: Mapping[int, float]) -> None:
         for i in scales:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shimmy.errors import LlamaError
+from shimmy.llama.state import StateFlags
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from shimmy.llama.context import Context
+    from shimmy.llama.window import Window
 
 SCRATCH = 0
 """The sequence that parts of others go through, where one pool of cells serves all: llama.cpp names
@@ -18,23 +20,27 @@ the sequences of a state only if their ids are below n_seq_max."""
 
 
 class Cells:
-    """Parts of sequences go through `SCRATCH`, where there is one; no row and no prompt uses it."""
+    """Parts of sequences go through `SCRATCH`; where that is no row's, sequences move as a whole."""
 
-    def __init__(self, context: Context, *, scratch: bool) -> None:
-        """Without `scratch` sequences can be moved as a whole only."""
+    def __init__(self, context: Context, apart: Window | None = None) -> None:
+        """Parts are without what is in the layers of `apart`, which may keep less of a sequence."""
         self._context = context
-        self._scratch = scratch
+        self._apart = apart
 
     def copy_out(self, seq_id: int, begin: int, end: int) -> NDArray[np.uint8]:
         """Return the state of the cells at positions `begin` to `end`, excluded."""
         memory = self._context.memory
         memory.seq_cp(seq_id, SCRATCH, begin, end)
         try:
+            if self._apart is not None:
+                self._apart.remove(SCRATCH)
             return self._context.state.copy_out(SCRATCH)
         finally:
             memory.seq_rm(SCRATCH)
 
-    def copy_in(self, seq_id: int, data: NDArray[np.uint8], begin: int, end: int) -> None:
+    def copy_in(
+        self, seq_id: int, data: NDArray[np.uint8] | memoryview, begin: int, end: int
+    ) -> None:
         """Give a sequence the cells at `begin` to `end` of what `copy_out` returned.
 
         Raises `LlamaError` where there are not enough free cells.
@@ -43,14 +49,12 @@ class Cells:
         self._context.state.copy_in(data, SCRATCH)
         memory.seq_cp(SCRATCH, seq_id, begin, end)
         memory.seq_rm(SCRATCH)
-        if memory.seq_pos_max(seq_id) != end - 1:
+        if memory.last(seq_id) != end - 1:
             raise LlamaError("a restored block does not end where it should")
 
     def save(self, seq_id: int) -> NDArray[np.uint8]:
-        """Return the state of a whole sequence."""
-        if not self._scratch:
-            return self._context.state.copy_out(seq_id)
-        return self.copy_out(seq_id, 0, self._context.n_ctx)
+        """Return the state of a whole sequence, of one with all its cells."""
+        return self._context.state.copy_out(seq_id)
 
     def restore(self, seq_id: int, data: NDArray[np.uint8] | memoryview, n_tokens: int) -> None:
         """Make a sequence what `save` returned; raises `LlamaError`, and leaves it empty then."""
@@ -63,6 +67,40 @@ class Cells:
         """Drop a sequence's cells."""
         self._context.memory.seq_rm(seq_id)
 
-    def token_bytes(self) -> int:
-        """Return about how many bytes a token's cell takes; sequence `SCRATCH` must hold one token."""
-        return self._context.state.size(SCRATCH)
+
+class WindowCells:
+    """What sequences hold in the layers of a sliding window alone."""
+
+    def __init__(self, context: Context, window: Window, *, scratch: bool) -> None:
+        """`scratch`: through `SCRATCH`."""
+        self._context = context
+        self._window = window
+        self._scratch = scratch
+
+    def save(self, seq_id: int) -> NDArray[np.uint8]:
+        """Return what the next token of a sequence sees there."""
+        state, memory = self._context.state, self._context.memory
+        if not self._scratch:
+            return state.copy_out(seq_id, StateFlags.PARTIAL_ONLY)
+        memory.seq_cp(seq_id, SCRATCH)
+        try:
+            return state.copy_out(SCRATCH, StateFlags.PARTIAL_ONLY)
+        finally:
+            memory.seq_rm(SCRATCH)
+
+    def restore(self, seq_id: int, data: NDArray[np.uint8] | memoryview, n_tokens: int) -> None:
+        """Let a sequence of `n_tokens` see that again; raises `LlamaError`, and it sees nothing then.
+
+        Without a scratch sequence its other cells are lost too, if there are not enough free ones.
+        """
+        state, memory = self._context.state, self._context.memory
+        self._window.remove(seq_id)
+        if self._scratch:
+            state.copy_in(data, SCRATCH, StateFlags.PARTIAL_ONLY)
+            memory.seq_cp(SCRATCH, seq_id, 0, n_tokens)
+            memory.seq_rm(SCRATCH)
+        else:
+            state.copy_in(data, seq_id, StateFlags.PARTIAL_ONLY)
+        if not self._window.reaches(seq_id, n_tokens):
+            self._window.remove(seq_id)
+            raise LlamaError(f"the window is not that of {n_tokens} tokens")

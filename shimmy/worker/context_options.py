@@ -10,14 +10,17 @@ import psutil
 
 from shimmy.engine.types.options import MAX_PARALLEL, EngineOptions
 from shimmy.errors import ConfigError, InvalidRequestError
+from shimmy.llama import log
 from shimmy.llama.context import Context
 from shimmy.llama.context_params import ContextParams, FlashAttn, RopeScaling
+from shimmy.llama.window import Window, window_of
 from shimmy.worker.choice import choice
 from shimmy.worker.portions import SCORED_BITE
 from shimmy.worker.prefix import MAX_SEQUENCES, PrefixIndex, Sharing
 
 if TYPE_CHECKING:
     from shimmy.llama.model import Model
+    from shimmy.worker.prefix import Reach
 
 DEFAULT_N_CTX = 8192
 DEFAULT_N_PARALLEL = 8
@@ -51,6 +54,7 @@ class Layout:
     """How rows share a context: `n_ctx_row` is the most tokens of one, `n_cells` what all have.
 
     Without `n_cells` each row has its own. With `scratch`, sequence 0 is kept for moving cells.
+    `window` is that of layers that see one only, whatever they keep.
     """
 
     sharing: Sharing
@@ -58,11 +62,12 @@ class Layout:
     n_cells: int | None
     scratch: bool
     n_slots: int
+    window: Window | None = None
 
-    def index(self) -> PrefixIndex:
+    def index(self, reach: Reach | None = None) -> PrefixIndex:
         """Return an index for this layout."""
         n_seq = MAX_SEQUENCES if self.sharing is Sharing.CELLS else self.n_slots
-        return PrefixIndex(n_seq, first=int(self.scratch), sharing=self.sharing)
+        return PrefixIndex(n_seq, first=int(self.scratch), sharing=self.sharing, reach=reach)
 
 
 def make_context(model: Model, options: EngineOptions) -> Context:
@@ -74,17 +79,35 @@ def make_context(model: Model, options: EngineOptions) -> Context:
     """
     _check(model, options)
     try:
-        context = Context(model, _params(model, options))
+        context = _context(model, options)
     except InvalidRequestError as error:
         flag = _FLAGS.get(error.param or "", error.param)
         raise ConfigError(f"{flag}: {error.message}", param=flag) from error
     if options.context_shift and not (context.memory.can_shift and _cuttable(model)):
         context.close()
+        windowed = options.swa_full is False and model.n_swa > 0
         raise ConfigError(
-            "--context-shift: the memory of this model cannot be shifted; leave the flag out",
+            "--context-shift: the memory of this model cannot be shifted; leave "
+            + ("out --no-swa-full" if windowed else "the flag out"),
             param="--context-shift",
         )
     return context
+
+
+def swa_full(model: Model, options: EngineOptions) -> bool:
+    """Whether the layers of a sliding window keep all of a sequence, as the others do.
+
+    If nobody says, they do where they would need more than half of those cells anyway.
+    """
+    if options.swa_full is not None:
+        return options.swa_full
+    if model.n_swa == 0 or options.context_shift or not _cuttable(model):
+        return True
+    n_ctx = options.n_ctx or default_n_ctx(model, options)
+    n_parallel = options.n_parallel or DEFAULT_N_PARALLEL
+    if not options.kv_unified:
+        n_ctx, n_parallel = n_ctx // n_parallel, 1
+    return 2 * (model.n_swa * n_parallel + options.n_ubatch) > n_ctx
 
 
 def layout(model: Model, context: Context, options: EngineOptions) -> Layout:
@@ -109,6 +132,7 @@ def layout(model: Model, context: Context, options: EngineOptions) -> Layout:
         n_cells=context.n_ctx if options.kv_unified else None,
         scratch=sharing is Sharing.CELLS and n_slots < MAX_SEQUENCES,
         n_slots=n_slots,
+        window=window_of(context),
     )
 
 
@@ -136,7 +160,22 @@ def n_threads(options: EngineOptions) -> int:
     return min(psutil.cpu_count(logical=False) or usable, usable)
 
 
-def _params(model: Model, options: EngineOptions) -> ContextParams:
+def _context(model: Model, options: EngineOptions) -> Context:
+    full = swa_full(model, options)
+    context = Context(model, _params(model, options, full=full))
+    if full or not _cuttable(model) or model.n_swa == 0 or window_of(context) is not None:
+        return context
+    context.close()
+    if options.swa_full is False:
+        log.write(
+            log.LogLevel.WARN,
+            "--no-swa-full: this model's memory has other parts too, from which its windows cannot "
+            "be moved apart; all is kept",
+        )
+    return Context(model, _params(model, options, full=True))
+
+
+def _params(model: Model, options: EngineOptions, *, full: bool) -> ContextParams:
     n_parallel = options.n_parallel or DEFAULT_N_PARALLEL
     threads = n_threads(options)
     return ContextParams(
@@ -155,6 +194,7 @@ def _params(model: Model, options: EngineOptions) -> ContextParams:
         type_k=options.cache_type_k,
         type_v=options.cache_type_v,
         kv_unified=options.kv_unified,
+        swa_full=full,
         rope_scaling_type=choice(RopeScaling, options.rope_scaling, "--rope-scaling"),
         rope_freq_base=options.rope_freq_base,
         rope_freq_scale=options.rope_freq_scale,

@@ -32,8 +32,8 @@ class HostCache:
     """At most `n_bytes` of data, each under the first tokens of a sequence. Thread: the engine's."""
 
     def __init__(self, n_bytes: int) -> None:
-        """Empty."""
-        self._limit = n_bytes
+        """Empty; `n_most` says how many bytes there may be."""
+        self.n_most = n_bytes
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._n_bytes = 0
 
@@ -52,10 +52,10 @@ class HostCache:
 
     def put(self, name: bytes, data: NDArray[np.uint8]) -> bool:
         """Keep `data`, giving up what was used longest ago; False when it is too much by itself."""
-        if data.nbytes > self._limit:
+        if data.nbytes > self.n_most:
             return False
         self.drop(name)
-        while self._n_bytes + data.nbytes > self._limit:
+        while self._n_bytes + data.nbytes > self.n_most:
             _, oldest = self._entries.popitem(last=False)
             self._n_bytes -= oldest.data.nbytes
         self._entries[name] = _Entry(data, _checksum(data))
@@ -96,6 +96,11 @@ def names(tokens: bytes | bytearray, n_block: int, loras: LoraSet = NO_LORAS) ->
     for start in range(0, len(view) - size + 1, size):
         digest.update(view[start : start + size])
         yield digest.digest()
+
+
+def tail_name(tokens: bytes | bytearray, loras: LoraSet = NO_LORAS) -> bytes:
+    """Return what the rest of a sequence behind its last whole block is called."""
+    return blake2b(salt(loras) + tokens, digest_size=16, person=b"tail").digest()
 
 
 def _checksum(data: NDArray[np.uint8]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,8 @@ class Job:
     A `fresh` one takes in its whole prompt by itself; one that is `scored` has logits for all of it.
 
     `n_fetch` of its first tokens are to come from host memory before it is fed, 0: none. Its intake
-    stops once at `n_mark` tokens for a checkpoint, 0: nowhere. `n_discarded` tokens were forgotten
-    by context shifts. It runs only beside jobs with the same `loras`.
+    stops at each of `marks` for a checkpoint. `n_discarded` tokens were forgotten by context shifts.
+    It runs only beside jobs with the same `loras`.
     """
 
     id: int
@@ -29,7 +30,7 @@ class Job:
     n_past: int = 0
     n_shared: int = 0
     n_fetch: int = 0
-    n_mark: int = 0
+    marks: list[int] = field(default_factory=list)
     n_discarded: int = 0
     slot: int | None = None
     seq_id: int = -1
@@ -47,6 +48,16 @@ class Job:
     def lookup(self) -> bytes:
         """What is looked for in the cells: nothing, if its prompt is to be computed anew."""
         return b"" if self.fresh else self.key
+
+    @property
+    def n_mark(self) -> int:
+        """Tokens at which its intake stops next, 0: nowhere."""
+        return next((mark for mark in self.marks if mark > self.n_past), 0)
+
+    def branch(self, n_tokens: int) -> None:
+        """Stop there too, as others begin with so many of its tokens; it has marks already."""
+        if self.marks and n_tokens > self.n_past and n_tokens not in self.marks:
+            insort(self.marks, n_tokens)
 
     @property
     def n_tokens(self) -> int:

@@ -203,7 +203,7 @@ class Loop:
     def _page(self, paging: Paging) -> None:
         """Keep states that were reached, and bring back what rows wait for."""
         for job in self._scheduler.take_marked():
-            if job.slot is not None and job.n_past == job.n_mark:
+            if job.slot is not None and job.n_past in job.marks:
                 paging.checkpoint(job)
         for job in self._scheduler.fetching:
             n_past = paging.load(job)
@@ -259,6 +259,8 @@ class Loop:
 
     def _make_room(self, bites: list[tuple[int, int]]) -> None:
         """The cells ran out: idle sequences go, or the youngest row pauses, its stream with it."""
+        if self._paging is not None and self._paging.relieve():
+            return
         match self._scheduler.make_room(bites):
             case Rewind(job) if job.slot is not None:
                 self.tally.n_preempted += 1

@@ -9,7 +9,7 @@ import msgspec
 
 from shimmy.llama.context import Context
 from shimmy.llama.model import Model
-from shimmy.worker.context_options import default_n_ctx, make_context, n_threads
+from shimmy.worker.context_options import default_n_ctx, make_context, n_threads, swa_full
 from shimmy.worker.embedding import embedding_params, kind_of
 from shimmy.worker.model_options import model_params
 from shimmy.worker.placed import offloaded, placements
@@ -65,7 +65,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """A model as it would be loaded: `devices` by name, the host as CPU."""
+    """A model as it would be loaded: `devices` by name, the host as CPU.
+
+    `swa_full` is None where no layer has a sliding window, of `n_swa` tokens.
+    """
 
     n_layer: int
     n_expert: int
@@ -74,6 +77,8 @@ class Measure:
     n_ctx_train: int
     n_gpu_layers: int
     devices: dict[str, Part]
+    n_swa: int = 0
+    swa_full: bool | None = None
 
     def at(self, n_ctx: int) -> Measure:
         """Return the same with another number of cells, along the line."""
@@ -94,6 +99,9 @@ def measure(options: EngineOptions, chosen: Placement) -> Measure:
     )
     with Model.load(options.model_path, params) as model:
         wanted = _wanted(model, options)
+        # as at the size that is wanted, on the whole line
+        full = swa_full(model, msgspec.structs.replace(options, n_ctx=wanted))
+        options = msgspec.structs.replace(options, swa_full=full)
         n_ctx = min(wanted, _MAX_MEASURED)
         low, high = (_at(model, options, n) for n in (max(n_ctx // 2, _MIN_MEASURED), n_ctx))
         architecture = model.meta("general.architecture")
@@ -105,6 +113,8 @@ def measure(options: EngineOptions, chosen: Placement) -> Measure:
             n_ctx_train=model.n_ctx_train,
             n_gpu_layers=offloaded(high.devices),
             devices=_parts(low, high),
+            n_swa=model.n_swa,
+            swa_full=full if model.n_swa else None,
         ).at(wanted)
 
 

@@ -11,10 +11,14 @@ import time
 from typing import TYPE_CHECKING
 
 from shimmy.errors import LlamaError
-from shimmy.worker.host_cache import HostCache, names
+from shimmy.worker.host_cache import HostCache, names, tail_name
 from shimmy.worker.lora_set import NO_LORAS, LoraSet
+from shimmy.worker.resident import WORD
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from shimmy.worker.cells import Cells
     from shimmy.worker.job import Job
     from shimmy.worker.resident import Resident
@@ -52,6 +56,11 @@ class Pager:
         """Start the time of a step, which is short while rows generate."""
         self._until = time.monotonic() + (SECONDS if busy else ALONE_SECONDS)
 
+    @property
+    def n_block(self) -> int:
+        """Tokens of a whole block."""
+        return self._n_block
+
     def n_saved(self, key: bytes, loras: LoraSet = NO_LORAS) -> int:
         """Return how many first tokens of a prompt could be brought back."""
         found = 0
@@ -83,11 +92,9 @@ class Pager:
         listed = list(names(job.key, self._n_block, job.loras))
         n_past = job.n_past
         while n_past < job.n_fetch and time.monotonic() < self._until:
-            i = n_past // self._n_block
-            data = self._cache.get(listed[i])
+            data, end = self._block(job, listed, n_past)
             if data is None:
                 return self._give_up(job, n_past)
-            end = (i + 1) * self._n_block
             try:
                 self._cells.copy_in(job.seq_id, data, n_past, end)
             except LlamaError:
@@ -97,17 +104,54 @@ class Pager:
             self._cache.touch(listed[: n_past // self._n_block])
         return n_past
 
-    def mark(self, n_prompt: int) -> int:  # noqa: ARG002  the seam's, see Checkpoints
+    def marks(self, n_prompt: int) -> list[int]:  # noqa: ARG002  the seam's, see Checkpoints
         """Return where a prompt's intake is to stop for `checkpoint`: nowhere."""
-        return 0
+        return []
 
     def checkpoint(self, job: Job) -> None:
         """Do nothing: blocks are kept when they go."""
+
+    def relieve(self) -> bool:
+        """Find no cells: those of idle sequences are the scheduler's to give up."""
+        return False
+
+    def complete(self, resident: Resident) -> bool:  # noqa: ARG002
+        """Say that an idle sequence has all that it needs to go on."""
+        return True
 
     def forget(self, resident: Resident) -> None:
         """Drop all blocks of a sequence, also those that others begin with."""
         for name in names(resident.tokens, self._n_block, resident.loras):
             self._cache.drop(name)
+
+    def drop(self, job: Job) -> None:
+        """Remove what was brought for a job that cannot use it after all."""
+        self._cells.remove(job.seq_id)
+
+    def save_tail(self, seq_id: int, tokens: bytes, loras: LoraSet) -> None:
+        """Keep what a sequence of these tokens holds behind its last whole block."""
+        n_tokens = len(tokens) // WORD
+        begin = n_tokens // self._n_block * self._n_block
+        name = tail_name(tokens, loras)
+        if begin < n_tokens and name not in self._cache:
+            self._cache.put(name, self._cells.copy_out(seq_id, begin, n_tokens))
+
+    def could_end(self, key: bytes, loras: LoraSet, n_tokens: int) -> bool:
+        """Whether just `n_tokens` of a prompt could be brought, as many as `n_saved` or a few more."""
+        if n_tokens <= self.n_saved(key, loras):
+            return True
+        return tail_name(key[: n_tokens * WORD], loras) in self._cache
+
+    def _block(
+        self, job: Job, listed: list[bytes], n_past: int
+    ) -> tuple[NDArray[np.uint8] | None, int]:
+        """Return what holds the tokens from `n_past` on, and how many a job has with it."""
+        i = n_past // self._n_block
+        end = min((i + 1) * self._n_block, job.n_fetch)
+        data = self._cache.get(listed[i]) if i < len(listed) else None
+        if data is None and end == job.n_fetch:
+            data = self._cache.get(tail_name(job.key[: end * WORD], job.loras))
+        return data, end
 
     def _give_up(self, job: Job, n_past: int) -> int:
         job.n_fetch = n_past

@@ -53,7 +53,9 @@ def plan(
     n_parallel = options.n_parallel or DEFAULT_N_PARALLEL
     train = best.measured.n_ctx_train * n_parallel
     n_ctx_max = min(search.n_ctx_max(best.measured, margin=False), train)
-    return best.options, LoadPlan(
+    # what was measured, whatever size the context gets
+    chosen_options = msgspec.structs.replace(best.options, swa_full=best.measured.swa_full)
+    return chosen_options, LoadPlan(
         n_layer=best.measured.n_layer,
         n_expert=best.measured.n_expert,
         n_gpu_layers=best.measured.n_gpu_layers,
@@ -64,6 +66,8 @@ def plan(
         n_parallel=n_parallel,
         cache_type_k=options.cache_type_k or "f16",
         cache_type_v=options.cache_type_v or "f16",
+        n_swa=best.measured.n_swa,
+        swa_full=best.measured.swa_full,
         devices=_devices(best.measured, free),
         changes=_changes(options, best, free),
         problem=_problem(best, chosen, there, n_ctx_max) if lacking else None,

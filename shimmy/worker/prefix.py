@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from shimmy.worker.lora_set import NO_LORAS, LoraSet
 from shimmy.worker.resident import WORD, Resident, Span, common
@@ -34,6 +34,16 @@ class Sharing(Enum):
     """An idle sequence whose tokens all begin the prompt: recurrent memory cannot be cut."""
 
 
+class Reach(Protocol):
+    """Where sequences can be gone on with, when not all layers keep all of them."""
+
+    def live(self, resident: Resident, n_tokens: int) -> bool:
+        """Whether what is needed behind the first `n_tokens` of a resident is in its cells."""
+
+    def kept(self, key: bytes, loras: LoraSet, n_tokens: int) -> int:
+        """Return the most first tokens of a prompt, up to `n_tokens`, for which it can be brought."""
+
+
 CUT_WORTH = 10
 """An idle sequence is cut back only for a prefix of at least one part in so many of the prompt, as
 long as there are empty ones."""
@@ -43,22 +53,32 @@ long as there are empty ones."""
 class Placement:
     """Where a prompt goes: its sequence, and how many first tokens are there or are to be copied.
 
-    `source` None: they are in the sequence already.
+    `source` None: they are in the sequence already. `incomplete`: before it goes on, what not all
+    layers keep is to be brought.
     """
 
     seq_id: int
     n_shared: int = 0
     source: int | None = None
+    incomplete: bool = False
 
 
 class PrefixIndex:
     """Sequences `first` to `n_seq` - 1 over one cache."""
 
-    def __init__(self, n_seq: int, *, first: int = 0, sharing: Sharing = Sharing.CELLS) -> None:
-        """Every id is free."""
+    def __init__(
+        self,
+        n_seq: int,
+        *,
+        first: int = 0,
+        sharing: Sharing = Sharing.CELLS,
+        reach: Reach | None = None,
+    ) -> None:
+        """Every id is free. Without `reach` a sequence can be gone on with anywhere."""
         self._free = list(range(n_seq - 1, first - 1, -1))
         self._residents: dict[int, Resident] = {}
         self._sharing = sharing
+        self._reach = reach
         self._clock = 0
         self._n_cells = 0
         self._n_idle_cells = 0
@@ -82,10 +102,9 @@ class PrefixIndex:
         """Return a sequence, None when it is not resident."""
         return self._residents.get(seq_id)
 
-    def oldest_idle(self) -> Resident | None:
-        """Return the idle sequence that would be evicted first."""
-        idle = (one for one in self._residents.values() if not one.running)
-        return min(idle, key=_last_used, default=None)
+    def idle(self) -> list[Resident]:
+        """Return the idle sequences, the one that would be evicted first before the others."""
+        return sorted((one for one in self._residents.values() if not one.running), key=_last_used)
 
     def needs_id(self, key: bytes, loras: LoraSet = NO_LORAS) -> bool:
         """Whether `place` would take a free id, of which there is none."""
@@ -97,22 +116,31 @@ class PrefixIndex:
         The caller frees an id with `evict` first where `needs_id` says so.
         """
         best, n_shared = self._longest(key, loras)
+        incomplete = best is not None and not self._is_live(best, n_shared)
         if best is not None and self._in_place(best, n_shared, key):
             self._cut(best, n_shared)
             self._run(best)
-            return Placement(best.seq_id, n_shared)
+            return Placement(best.seq_id, n_shared, incomplete=incomplete)
         resident = self._add(loras)
         if best is None or self._sharing is not Sharing.CELLS:
             return Placement(resident.seq_id)
         self._share(best, resident, n_shared)
-        return Placement(resident.seq_id, n_shared, best.seq_id)
+        return Placement(resident.seq_id, n_shared, best.seq_id, incomplete)
 
-    def adopt(self, tokens: Iterable[int], loras: LoraSet = NO_LORAS) -> int:
-        """Note that the caller fills a new idle sequence with `tokens`; there must be a free id."""
-        resident = self._add(loras)
-        self.extend(resident.seq_id, tokens)
-        self.rest(resident.seq_id)
-        return resident.seq_id
+    def open(self, loras: LoraSet = NO_LORAS) -> int:
+        """Add an empty sequence that runs, for the caller to fill; there must be a free id."""
+        return self._add(loras).seq_id
+
+    def copy(self, seq_id: int) -> int:
+        """Add a sequence that runs and holds what another does; there must be a free id."""
+        source = self._residents[seq_id]
+        copied = self._add(source.loras)
+        self._share(source, copied, source.n_tokens)
+        return copied.seq_id
+
+    def touch(self, seq_id: int) -> None:
+        """Let a sequence be the last to be evicted."""
+        self._touch(self._residents[seq_id])
 
     def extend(self, seq_id: int, tokens: Iterable[int]) -> None:
         """Note that `tokens` were fed to a running sequence."""
@@ -266,11 +294,18 @@ class PrefixIndex:
             n = best_rank[0]
             if longer and resident.tokens.startswith(better):
                 n = common(wanted, resident.tokens)
+            if not self._is_live(resident, n):
+                n = self._reach.kept(wanted, loras, n) if self._reach is not None else 0
+            if n == 0:
+                continue
             rank = (n, not resident.running, resident.used)
             if rank > best_rank:
                 best, best_rank = resident, rank
                 equal, better = wanted[: n * WORD], wanted[: (n + 1) * WORD]
         return best, best_rank[0]
+
+    def _is_live(self, resident: Resident, n_tokens: int) -> bool:
+        return self._reach is None or self._reach.live(resident, n_tokens)
 
     def _in_place(self, best: Resident | None, n_shared: int, key: bytes) -> bool:
         """Whether a prompt goes on in the sequence itself that shares `n_shared` with it."""

@@ -11,8 +11,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from shimmy.worker.job import Admit, Evict, Job, Plan, Rewind
-from shimmy.worker.lora_set import NO_LORAS
 from shimmy.worker.portions import Portions
+from shimmy.worker.resident import common
 from shimmy.worker.rotation import Rotation
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class Store(Protocol):
     def n_saved(self, key: bytes, loras: LoraSet) -> int:
         """Return how many first tokens of a prompt could be brought back."""
 
-    def mark(self, n_prompt: int) -> int:
-        """Return at how many tokens a prompt's intake is to stop for a checkpoint; 0: nowhere."""
+    def marks(self, n_prompt: int) -> list[int]:
+        """Return at how many tokens a prompt's intake is to stop for checkpoints, in order."""
 
 
 class Scheduler:
@@ -149,7 +149,7 @@ class Scheduler:
         self._forget_left(self._left[slot])
 
     def clear(self, n_cells: int) -> tuple[list[Evict], bool]:
-        """Evict for an idle sequence of `n_cells` that the caller brings; False: there is no room."""
+        """Evict for a sequence of `n_cells` that the caller brings; False: there is no room."""
         over = 0
         if self._n_cells is not None:
             over = max(self._index.n_cells + n_cells - self._n_cells, 0)
@@ -157,10 +157,10 @@ class Scheduler:
         fits = self._n_cells is None or self._index.n_cells + n_cells <= self._n_cells
         return evicted, fits and self._index.has_free_id
 
-    def adopt(self, slot: int, tokens: list[int], loras: LoraSet = NO_LORAS) -> int:
-        """Count a new idle sequence, which the caller fills, as what a slot has left."""
-        self._left[slot] = self._index.adopt(tokens, loras)
-        return self._left[slot]
+    def adopt(self, slot: int, seq_id: int) -> None:
+        """Count a sequence that the caller has filled, and that ran, as what a slot has left."""
+        self._index.rest(seq_id)
+        self._left[slot] = seq_id
 
     def running(self, slot: int) -> Job | None:
         """Return the job that has a slot."""
@@ -228,7 +228,7 @@ class Scheduler:
             fed = job.n_past + n_tokens
             self._index.extend(job.seq_id, job.tokens[job.n_past : fed])
             job.n_past = fed
-            if fed == job.n_mark:
+            if fed in job.marks:
                 self._marked.append(job)
         for slot, token in sampled:
             self._running[slot].tokens.append(token)
@@ -306,8 +306,9 @@ class Scheduler:
         job.n_past = job.n_shared = placement.n_shared
         if self._store is not None:
             n_saved = self._store.n_saved(job.lookup, job.loras)
-            job.n_fetch = n_saved if n_saved >= job.n_past + WORTH_FETCHING else 0
-            job.n_mark = self._store.mark(job.n_tokens)
+            if placement.incomplete or n_saved >= job.n_past + WORTH_FETCHING:
+                job.n_fetch = max(n_saved, job.n_past)
+            job.marks = self._store.marks(job.n_tokens)
             self._fetching = [*self.fetching, job]
         self._running[job.slot] = job
         self._rotation.enter(job.loras)
@@ -321,6 +322,7 @@ class Scheduler:
                 continue
             needed = max(n_shared, other.n_past, WORTH_WAITING) + 1
             if self._index.could_share(job.key, other.key, needed):
+                other.branch(common(job.key, other.key))
                 return True
         return False
 

@@ -99,7 +99,9 @@ class Search:
         most = self.n_ctx_max(choice.measured, margin=self._margin)
         if most < min(MIN_N_CTX, choice.measured.n_ctx):
             return choice
-        return self._try(msgspec.structs.replace(choice.options, n_ctx=most))
+        # a window that was to be kept alone still is, though it is a larger part now
+        full = choice.measured.swa_full
+        return self._try(msgspec.structs.replace(choice.options, n_ctx=most, swa_full=full))
 
     def n_ctx_max(self, measured: Measure, *, margin: bool) -> int:
         """Return the most cells that fit as the model lies, 0 if not even one does."""

@@ -1,8 +1,8 @@
 """Saving what a slot's last request left in the cells, and bringing it back.
 
-The context is touched on the engine's thread alone, between two steps; checksums and files are the
-caller's thread's. A restored session is an idle sequence like any other: the next prompt that
-begins like it goes on from there, in whichever slot.
+The context is touched on the engine's thread alone, between two steps, and for a few milliseconds at
+a time; checksums and files are the caller's thread's. A restored session is an idle sequence like any
+other: the next prompt that begins like it goes on from there, in whichever slot.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,26 +20,21 @@ from shimmy.errors import (
     InvalidRequestError,
     LlamaError,
     OverloadedError,
+    ShimmyError,
     UnsupportedError,
 )
-from shimmy.llama.state import read_file, write_file
-from shimmy.worker.cells import Cells
 from shimmy.worker.resident import tokens_of
+from shimmy.worker.session_file import SessionWriter, read_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from shimmy.engine.types.frame import SlotAction
-    from shimmy.worker.checkpoints import Checkpoints
     from shimmy.worker.loading import Loaded
     from shimmy.worker.loop import Loop
-    from shimmy.worker.lora_set import LoraSet
-    from shimmy.worker.pager import Pager
     from shimmy.worker.resident import Resident
     from shimmy.worker.scheduler import Scheduler
+    from shimmy.worker.session_cells import SessionCells
 
 T = TypeVar("T")
 
@@ -67,20 +61,15 @@ class Sessions:
     """The sessions of one context. Thread: one of a caller's, for all that is public but `close`."""
 
     def __init__(
-        self,
-        loaded: Loaded,
-        scheduler: Scheduler,
-        loop: Loop,
-        paging: Pager | Checkpoints | None,
+        self, loaded: Loaded, scheduler: Scheduler, loop: Loop, cells: SessionCells
     ) -> None:
         """Everything here is the engine thread's, which `loop` reaches."""
-        self._context = loaded.context
+        self._state = loaded.context.state
         self._adapters = loaded.adapters
         self._layout = loaded.layout
-        self._cells = Cells(loaded.context, scratch=loaded.layout.scratch)
+        self._cells = cells
         self._scheduler = scheduler
         self._loop = loop
-        self._paging = paging
         self._lock = threading.Lock()
         self._closed = False
         self._pending: Future[Any] | None = None
@@ -121,15 +110,19 @@ class Sessions:
             LlamaError: the file cannot be written.
         """
         began = time.monotonic()
-        left, data = self._on_engine(lambda: self._take(slot))
-        tokens = tokens_of(left.tokens)
+        held = self._on_engine(lambda: self._cells.hold(self._filled(slot)))
         try:
-            saved = self._context.state.seal(data)
-            saved[:0] = self._adapters.mark(left.loras)
-            n_bytes = write_file(path, tokens, saved)
+            with SessionWriter(path) as file:
+                file.head(self._state.fingerprint(), self._adapters.mark(held.loras), held.tokens)
+                while pieces := self._on_engine(lambda: self._cells.take(held)):
+                    for piece in pieces:
+                        file.piece(piece)
         except OSError as error:
             raise LlamaError(f"the session cannot be written: {error.strerror}") from error
-        return SlotDone(n_tokens=len(tokens), n_bytes=n_bytes, ms=_ms_since(began))
+        finally:
+            self._loop.call(lambda: self._cells.release(held))
+        n_tokens = len(tokens_of(held.tokens))
+        return SlotDone(n_tokens=n_tokens, n_bytes=file.n_bytes, ms=_ms_since(began))
 
     def restore(self, slot: int, path: Path) -> SlotDone:
         """Make a saved session what the slot has left.
@@ -141,9 +134,10 @@ class Sessions:
         """
         began = time.monotonic()
         try:
-            tokens, saved = read_file(path)
-            loras, state = self._adapters.unmark(saved)
-            data = self._context.state.unseal(state)
+            file = read_session(path)
+            if file.fingerprint != self._state.fingerprint():
+                raise LlamaError("it is of another model, or of a context with other KV types")
+            loras = self._adapters.unmark(file.mark)
         except FileNotFoundError:
             raise InvalidRequestError(
                 f"there is no session {path.name!r}", param="filename"
@@ -152,15 +146,26 @@ class Sessions:
             raise InvalidRequestError(
                 f"session {path.name!r} cannot be restored: {_reason(error)}", param="filename"
             ) from error
-        if not 0 < len(tokens) < self._layout.n_ctx_row:
+        if not 0 < len(file.tokens) < self._layout.n_ctx_row:
             raise InvalidRequestError(
-                f"session {path.name!r} has {len(tokens)} tokens, a slot holds fewer than "
+                f"session {path.name!r} has {len(file.tokens)} tokens, a slot holds fewer than "
                 f"{self._layout.n_ctx_row}",
                 param="filename",
             )
-        self._on_engine(lambda: self._put(slot, tokens, loras, data))
-        size = path.stat().st_size
-        return SlotDone(n_tokens=len(tokens), n_bytes=size, ms=_ms_since(began))
+        self._on_engine(lambda: self._left(slot))
+        bringing = self._on_engine(lambda: self._cells.bring(file.tokens, file.pieces, loras))
+        try:
+            while not self._on_engine(lambda: self._cells.put(bringing)):
+                pass
+            self._on_engine(lambda: self._scheduler.adopt(slot, bringing.seq_id))
+        except ShimmyError as error:
+            self._loop.call(lambda: self._cells.drop(bringing))
+            if not isinstance(error, LlamaError):
+                raise
+            raise InvalidRequestError(
+                f"llama.cpp refuses the session: {error.message}", param="filename"
+            ) from error
+        return SlotDone(n_tokens=len(file.tokens), n_bytes=file.n_bytes, ms=_ms_since(began))
 
     def erase(self, slot: int) -> SlotDone:
         """Forget what the slot's last request left, in host memory too."""
@@ -177,6 +182,8 @@ class Sessions:
             self._pending = outcome
 
         def run() -> None:
+            if not outcome.set_running_or_notify_cancel():
+                return
             try:
                 outcome.set_result(function())
             except Exception as error:  # noqa: BLE001  the caller's, not the loop's
@@ -186,6 +193,8 @@ class Sessions:
         try:
             return outcome.result(_SECONDS)
         except TimeoutError:
+            if not outcome.cancel():
+                return outcome.result()  # it runs now
             raise OverloadedError("the engine did not come to it: try again later") from None
 
     def _slots(self) -> list[SlotInfo]:
@@ -225,7 +234,7 @@ class Sessions:
         left = self._scheduler.left_resident(slot)
         return left if left is not None and left.tokens else None
 
-    def _take(self, slot: int) -> tuple[Resident, NDArray[np.uint8]]:
+    def _filled(self, slot: int) -> Resident:
         left = self._left(slot)
         if left is None:
             raise InvalidRequestError(
@@ -233,33 +242,14 @@ class Sessions:
                 "needed for others",
                 param="id_slot",
             )
-        # the sequence may go, and its id with it, while a file is written
-        return replace(left, tokens=bytearray(left.tokens)), self._cells.save(left.seq_id)
-
-    def _put(self, slot: int, tokens: list[int], loras: LoraSet, data: memoryview) -> None:
-        self._left(slot)
-        evicted, room = self._scheduler.clear(len(tokens))
-        for one in evicted:
-            self._cells.remove(one.seq_id)
-        if not room:
-            raise OverloadedError("the running requests need all cells: try again later")
-        seq_id = self._scheduler.adopt(slot, tokens, loras)
-        try:
-            self._cells.restore(seq_id, data, len(tokens))
-        except LlamaError as error:
-            self._scheduler.erase(slot)
-            raise InvalidRequestError(
-                f"llama.cpp refuses the session: {error.message}", param="filename"
-            ) from error
+        return left
 
     def _erase(self, slot: int) -> int:
         left = self._left(slot)
         if left is None:
             return 0
-        if self._paging is not None:
-            self._paging.forget(left)
         self._scheduler.erase(slot)
-        self._cells.remove(left.seq_id)
+        self._cells.forget(left)
         return left.n_tokens
 
 

@@ -50,11 +50,12 @@ from shimmy.worker.intake import Intake, Serving
 from shimmy.worker.loading import Loaded, LoadTicket, load
 from shimmy.worker.logs import forward_logs
 from shimmy.worker.loop import Loop
-from shimmy.worker.paging import make_paging
+from shimmy.worker.paging import make_index, make_paging
 from shimmy.worker.planning import plan_load
 from shimmy.worker.prepare import Preparer
 from shimmy.worker.runner import NativeRunner, NoRows
 from shimmy.worker.scheduler import Scheduler
+from shimmy.worker.session_cells import SessionCells
 from shimmy.worker.sessions import Sessions
 from shimmy.worker.stats import Gauges
 
@@ -142,8 +143,9 @@ class Worker:
     def _run_loop(self, loaded: Loaded, options: EngineOptions) -> None:
         layout = loaded.layout
         paging = make_paging(loaded, options) if loaded.generates else None
+        index = make_index(layout, paging)
         scheduler = Scheduler(
-            layout.index(),
+            index,
             n_slots=layout.n_slots,
             n_cells=layout.n_cells,
             n_batch=loaded.context.n_batch,
@@ -159,7 +161,8 @@ class Worker:
         )
         loop = Loop(scheduler, runner, self._emit, paging, embedder)
         if loaded.generates:
-            self._sessions = Sessions(loaded, scheduler, loop, paging)
+            cells = SessionCells(loaded, index, scheduler, paging)
+            self._sessions = Sessions(loaded, scheduler, loop, cells)
         self._save_path = options.slot_save_path
         with self._lock:
             self._loop = loop

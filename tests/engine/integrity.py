@@ -23,6 +23,18 @@ def used_cells(context: Context) -> int:
     return int(n_cells)
 
 
+def stray_windows(index: PrefixIndex, context: Context) -> list[str]:
+    """Return which sequences have cells in layers with a sliding window alone."""
+    found = []
+    for seq_id in range(256 if context.kv_unified else context.n_seq_max):
+        first, last = context.memory.seq_pos_min(seq_id), context.memory.seq_pos_max(seq_id)
+        resident = index._residents.get(seq_id)
+        n_cells = 0 if resident is None else resident.n_tokens + resident.n_hidden
+        if last is not None and not 0 <= (first or 0) <= last < n_cells:
+            found.append(f"sequence {seq_id}: {n_cells} cells, but a window at {first} to {last}")
+    return found
+
+
 def differences(index: PrefixIndex, context: Context) -> list[str]:
     """Return what the index and the memory do not agree on; the engine's thread."""
     found = index.faults()
@@ -30,9 +42,10 @@ def differences(index: PrefixIndex, context: Context) -> list[str]:
     for seq_id in range(256 if sharing is Sharing.CELLS else context.n_seq_max):
         resident = index._residents.get(seq_id)
         n_cells = 0 if resident is None else resident.n_tokens + resident.n_hidden
-        last = context.memory.seq_pos_max(seq_id)
+        last = context.memory.last(seq_id)
         if last != (n_cells - 1 if n_cells else None):
             found.append(f"sequence {seq_id}: {n_cells} cells, but the last position is {last}")
+    found += stray_windows(index, context)
     if sharing is Sharing.CELLS and used_cells(context) != index.n_cells:
         found.append(f"{index.n_cells} cells counted, {used_cells(context)} in use")
     return found
@@ -69,7 +82,7 @@ def loop_of(engine: Engine) -> Any:
 async def faults(engine: Engine) -> list[str]:
     """Return everything that is not as it should be in an idle engine of this process."""
     worker = engine._link._transport._worker  # type: ignore[union-attr]
-    loop, context = worker._loop, worker._sessions._context
+    loop, context = worker._loop, worker._loop._runner._context
     done: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
     home = asyncio.get_running_loop()
 

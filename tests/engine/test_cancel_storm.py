@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from shimmy.engine.types.prompt import TokenPrompt
 from shimmy.errors import OverloadedError
 from tests.engine.ask import ask
 from tests.engine.integrity import checked, faults, loop_of
+from tests.support.tiny_gguf import write_model
 
 REQUESTS = 1000
 
@@ -29,20 +31,47 @@ async def leave(engine: Engine, draw: random.Random) -> None:
     await asyncio.gather(asking, return_exceptions=True)
 
 
-@pytest.mark.parametrize("kind", ["shared", "tight", "divided"])
+WHOLE = ("shared", "windowed", "recurrent")
+KINDS = [
+    "shared",
+    "tight",
+    "divided",
+    "windowed",
+    "windowed-tight",
+    "windowed-divided",
+    "recurrent",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_requests_that_leave_at_random_times_leave_nothing(
-    kind: str, options: EngineOptions
+    kind: str, options: EngineOptions, tmp_path: Path
 ) -> None:
+    arch = {"windowed": "gemma3", "recurrent": "mamba"}.get(kind.split("-", maxsplit=1)[0])
+    if arch is not None:
+        path = write_model(tmp_path / "m.gguf", arch=arch)
+        options = msgspec.structs.replace(options, model_path=str(path))
     draw = random.Random(7)
     fields: dict[str, object] = {
         "shared": {"n_ctx": 4096, "n_parallel": 16},
         # preempts, evicts and brings back all the time
         "tight": {"n_ctx": 512, "n_parallel": 8, "cache_ram": 16},
         "divided": {"n_ctx": 4096, "n_parallel": 8, "kv_unified": False},
+        # windows of 48 for each slot and a pass of 64: those of idle prompts go and come back
+        "windowed": {"n_ctx": 4096, "n_parallel": 16, "n_ubatch": 64, "swa_full": False},
+        "windowed-tight": {"n_ctx": 768, "n_parallel": 4, "n_ubatch": 64, "swa_full": False},
+        "windowed-divided": {
+            "n_ctx": 8192,
+            "n_parallel": 8,
+            "n_ubatch": 64,
+            "swa_full": False,
+            "kv_unified": False,
+        },
+        "recurrent": {"n_ctx": 4096, "n_parallel": 8, "cache_ram": 16},
     }[kind]
     busy = msgspec.structs.replace(options, max_queue=REQUESTS, **fields)  # type: ignore[arg-type]
     async with checked(busy) as engine:
-        n_requests = REQUESTS if kind == "shared" else REQUESTS // 4
+        n_requests = REQUESTS if kind in WHOLE else REQUESTS // 4
         flight: set[asyncio.Task[None]] = set()
         for _ in range(n_requests):
             flight.add(asyncio.create_task(leave(engine, draw)))

@@ -58,7 +58,47 @@ def test_a_long_context_is_computed_along_the_line_and_not_allocated(tiny):
     assert long.n_ctx == 10**9
 
 
-@pytest.mark.parametrize("arch", ["mamba", "bert", "qwen2vl"])
+@pytest.fixture(scope="module")
+def swa(tmp_path_factory) -> Path:
+    """Half of the layers see 48 tokens."""
+    return write_model(tmp_path_factory.mktemp("m") / "s.gguf", arch="gemma3", n_ctx=131_072)
+
+
+def test_layers_with_a_window_take_what_they_keep(swa):
+    whole = measure(options(swa, n_ctx=16_384, swa_full=True), CPU)
+    window = measure(options(swa, n_ctx=16_384, swa_full=False), CPU)
+    assert (whole.swa_full, window.swa_full, whole.n_swa) == (True, False, 48)
+    half = whole.devices["CPU"].kv // 2
+    # a window of 48 and a pass of 512, in steps of 256 cells
+    assert window.devices["CPU"].kv == half + half * 768 // 16_384
+    assert measure(options(swa, n_ctx=131_072, swa_full=False), CPU).devices["CPU"].kv == (
+        pytest.approx(half * 8 + half * 768 // 16_384, rel=0.001)
+    )
+
+
+@pytest.mark.parametrize(("n_ctx", "full"), [(512, True), (1024, True), (1280, False)])
+def test_they_keep_all_where_that_takes_less_than_twice_the_cells(swa, n_ctx, full):
+    chosen, planned = plan(options(swa, n_ctx=n_ctx), CPU, host(64 * GIB))
+    assert (chosen.swa_full, planned.swa_full, planned.n_swa) == (full, full, 48)
+    with load(options(swa, n_ctx=n_ctx), LoadTicket(), lambda _: None) as loaded:
+        [real] = loaded.info.placement
+    [planned_device] = planned.devices
+    assert planned_device.kv == real.kv
+
+
+def test_a_context_that_shrinks_keeps_no_more_than_was_measured(swa):
+    """With all kept at the smaller size it would not fit after all."""
+    asked = options(swa, n_parallel=74)
+    assert measure(asked, CPU).swa_full is False
+    need = measure(asked, CPU).devices["CPU"].need
+    chosen, planned = plan(asked, CPU, host(need - 1))
+    assert planned.problem is None
+    assert chosen.n_ctx is not None
+    assert chosen.n_ctx < 8192
+    assert chosen.swa_full is False
+
+
+@pytest.mark.parametrize("arch", ["mamba", "bert", "qwen2vl", "gemma3"])
 def test_models_of_every_memory_are_measured(tmp_path, arch):
     path = write_model(tmp_path / f"{arch}.gguf", arch=arch)
     assert measure(options(path), CPU).devices["CPU"].weights > 0

@@ -194,9 +194,12 @@ def test_a_shift_moves_no_cell_that_another_sequence_holds() -> None:
     assert index.faults() == []
 
 
-def test_adopted_tokens_are_found_like_any_idle_sequence() -> None:
+def test_what_was_brought_is_found_like_any_idle_sequence() -> None:
     index = PrefixIndex(4)
-    seq_id = index.adopt(range(50))
+    seq_id = index.open()
+    index.extend(seq_id, range(50))
+    assert index.n_idle_cells == 0
+    index.rest(seq_id)
     assert index.n_idle_cells == 50
     assert index.place(prefix_key(range(60))) == Placement(seq_id, 50)
     assert index.faults() == []

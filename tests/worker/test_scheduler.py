@@ -317,15 +317,15 @@ def test_steps_that_only_generate_say_nothing_about_the_speed_of_prompts() -> No
 class FakeStore:
     """Says that the first 64 tokens of every prompt are in host memory."""
 
-    def __init__(self, n_saved: int = 64, mark: int = 0) -> None:
+    def __init__(self, n_saved: int = 64, marks: tuple[int, ...] = ()) -> None:
         self.saved = n_saved
-        self.at = mark
+        self.at = marks
 
     def n_saved(self, key: bytes, loras: object) -> int:
         return min(self.saved, len(key) // 4)
 
-    def mark(self, n_prompt: int) -> int:
-        return self.at
+    def marks(self, n_prompt: int) -> list[int]:
+        return list(self.at)
 
 
 def with_store(store: FakeStore, **sizes: int) -> Scheduler:
@@ -376,16 +376,26 @@ def test_room_is_made_for_what_is_fetched() -> None:
     assert evicted(scheduler.plan())
 
 
-def test_a_prompt_stops_at_its_mark_once() -> None:
-    scheduler = with_store(FakeStore(n_saved=0, mark=50), n_batch=512)
+def test_a_prompt_stops_at_each_of_its_marks_once() -> None:
+    scheduler = with_store(FakeStore(n_saved=0, marks=(20, 50)), n_batch=512)
     one = job(1, 100)
     scheduler.submit(one)
-    bites = scheduler.plan().bites
-    assert bites == [(one.slot, 50)]
-    scheduler.commit(bites, [])
-    assert scheduler.take_marked() == [one]
-    assert scheduler.take_marked() == []
+    for n_tokens in (20, 30):
+        bites = scheduler.plan().bites
+        assert bites == [(one.slot, n_tokens)]
+        scheduler.commit(bites, [])
+        assert scheduler.take_marked() == [one]
+        assert scheduler.take_marked() == []
     assert scheduler.plan().bites == [(one.slot, 50)]
+
+
+def test_a_prompt_that_stops_somewhere_stops_too_where_one_that_waits_parts_from_it() -> None:
+    scheduler = with_store(FakeStore(n_saved=0, marks=(90,)), n_batch=40)
+    one, other = Job(1, [*range(100)]), Job(2, [*range(70), *range(500, 530)])
+    scheduler.submit(one)
+    scheduler.submit(other)
+    assert admitted(scheduler.plan()) == [1]
+    assert one.marks == [70, 90]
 
 
 def test_with_cells_of_their_own_rows_do_not_wait_for_each_other() -> None:

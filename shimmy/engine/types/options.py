@@ -20,6 +20,10 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     before those of `cpu_moe` and `n_cpu_moe`. `max_queue` requests may wait for a slot; more are
     refused as overload. Sizes are in tokens.
 
+    With `swa_full` layers that see a sliding window only keep all of a sequence all the same; None:
+    where that takes less than twice the cells. `ctx_checkpoints` are kept of each prompt where
+    memory cannot be cut: of those windows, and of recurrent states.
+
     Without `kv_unified` each slot has cells of its own, `n_ctx` divided by `n_parallel`. `cache_ram`
     is in MiB; None: a quarter of the free memory, at most 8 GiB; 0: no host cache. `slot_save_path`
     is the directory of saved sessions; None: there are none.
@@ -61,6 +65,8 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     cache_type_k: str | None = None
     cache_type_v: str | None = None
     kv_unified: bool = True
+    swa_full: bool | None = None
+    ctx_checkpoints: int = 32
     context_shift: bool = False
     rope_scaling: str | None = None
     rope_freq_base: float | None = None

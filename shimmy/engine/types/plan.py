@@ -30,6 +30,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     `n_gpu_layers` counts the output as a layer. `n_ctx` are the cells of all slots together,
     `n_ctx_max` the most that would fit as the model lies, up to its training context for each slot.
+    `swa_full` says whether layers with a sliding window of `n_swa` tokens keep all; None: there are none.
     `changes` say what differs from what would be loaded with more memory, `problem` why nothing fits
     and which flags would help.
     """
@@ -44,6 +45,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     n_parallel: int
     cache_type_k: str
     cache_type_v: str
+    n_swa: int = 0
+    swa_full: bool | None = None
     devices: list[PlannedDevice]
     changes: list[str] = []
     problem: str | None = None
