@@ -124,7 +124,7 @@ class Upgrade:
             )  # fmt: skip
 
     def _note(self, **changes: object) -> None:
-        self.status = msgspec.structs.replace(self.status, **changes)  # type: ignore[arg-type]
+        self.status = msgspec.structs.replace(self.status, **changes)
 
 
 def _megabytes(n_bytes: int) -> str:
