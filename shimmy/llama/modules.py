@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +56,8 @@ def families(directory: Path) -> list[list[ModuleFile]]:
 
 def why_not(path: Path) -> str:
     """Return why ggml left a library out. Loads it: only for one that is known not to crash."""
+    import ctypes
+
     try:
         module = ctypes.CDLL(str(path))
     except OSError as error:  # the dynamic loader's words: which driver library is missing

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +68,8 @@ def judge(path: Path, *, cpu: Path | None = None) -> Verdict:
 
 
 def _run(check: Check, *paths: Path) -> _Outcome:
+    import subprocess  # trials are rare, workers are not
+
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", _PROGRAM, check, *paths],

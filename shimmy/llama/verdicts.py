@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +79,8 @@ class Verdicts:
             return {}  # none yet, or another version's
 
     def _write(self, verdicts: dict[str, Verdict]) -> None:
+        import tempfile
+
         latest = dict(list(verdicts.items())[-_MOST:])
         text = json.dumps({key: asdict(verdict) for key, verdict in latest.items()}, indent=1)
         with contextlib.suppress(OSError):
