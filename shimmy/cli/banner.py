@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from rich.text import Text
+import click
 
-from shimmy.cli.console import sized
+from shimmy.cli.console import is_lively, sized, stdout, styled
 from shimmy.engine import Engine
 from shimmy.engine.types.info import ModelInfo
 from shimmy.models.entry import ModelEntry
 
 _LABEL_WIDTH = 11
-# Seconds between two looks at the load progress.
+# Seconds of a load until its progress is shown, and between two looks at it.
+_PATIENCE = 0.5
 _TICK = 0.1
 
 
@@ -30,15 +28,14 @@ def url_of(address: tuple[str, int]) -> str:
 class Banner:
     """Prints the start of a server: first what is known at once, then what the worker reports."""
 
-    def __init__(self, console: Console, address: tuple[str, int]) -> None:
-        """Write to `console`; the server listens on `address`."""
-        self._console = console
+    def __init__(self, address: tuple[str, int]) -> None:
+        """Write to standard output; the server listens on `address`."""
         self._address = address
 
     def opening(self, version: str, entry: ModelEntry, n_models: int) -> None:
         """Say what is known before anything is loaded."""
         host, port = self._address
-        self._console.print(Text(f"shimmy {version}", style="bold"))
+        click.echo(styled(f"shimmy {version}", bold=True))
         self._line("listening", f"{host}:{port}")
         self._line("model", f"{entry.title}, {sized(entry.size)}, {entry.path}")
         if n_models > 1:
@@ -51,20 +48,10 @@ class Banner:
             ShimmyError: the load failed.
         """
         ready = asyncio.ensure_future(engine.ready())
-        bar = Progress(
-            TextColumn("loading".ljust(_LABEL_WIDTH - 1)),
-            BarColumn(),
-            TaskProgressColumn(),
-            console=self._console,
-            transient=True,
-        )
-        animated = self._console.is_terminal and not self._console.is_dumb_terminal
         try:
-            with bar if animated else nullcontext():
-                task = bar.add_task("load", total=1.0)
-                while not ready.done():
-                    await asyncio.wait({ready}, timeout=_TICK)
-                    bar.update(task, completed=engine.progress)
+            await asyncio.wait({ready}, timeout=_PATIENCE if is_lively() else None)
+            if not ready.done():
+                await _follow(engine, ready)
             return ready.result()
         finally:
             ready.cancel()
@@ -81,12 +68,26 @@ class Banner:
         self._line("Anthropic", url)
         self._line("native", f"{url}/api/generate")
         self._line("health", f"{url}/health")
-        self._console.print(
-            Text("ready", style="bold green").append(
-                f" after {info.load_ms / 1000:.2f} s of loading; Ctrl-C ends", style="default"
-            )
-        )
+        took = f" after {info.load_ms / 1000:.2f} s of loading; Ctrl-C ends"
+        click.echo(styled("ready", bold=True, fg="green") + took)
 
     def _line(self, label: str, text: str) -> None:
-        line = Text(f"{label:<{_LABEL_WIDTH}}", style="dim").append(text, style="default")
-        self._console.print(line, soft_wrap=True)
+        click.echo(styled(f"{label:<{_LABEL_WIDTH}}", dim=True) + text)
+
+
+async def _follow(engine: Engine, ready: asyncio.Future[ModelInfo]) -> None:
+    """Draw a bar until `ready` is done."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    bar = Progress(
+        TextColumn("loading".ljust(_LABEL_WIDTH - 1)),
+        BarColumn(),
+        TaskProgressColumn(),
+        console=stdout(),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("load", total=1.0)
+        while not ready.done():
+            await asyncio.wait({ready}, timeout=_TICK)
+            bar.update(task, completed=engine.progress)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import psutil
-
 from shimmy.engine.types.info import SystemInfo
 from shimmy.engine.types.options import EngineOptions
 from shimmy.models.entry import ModelEntry
@@ -32,6 +30,8 @@ class Holding:
 
 def host_memory() -> int:
     """Return the bytes of main memory that are free or can be made free."""
+    import psutil
+
     return int(psutil.virtual_memory().available)
 
 

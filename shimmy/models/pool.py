@@ -149,7 +149,9 @@ class Pool:
         return [self._status(entry) for entry in entries.values()]
 
     async def start(self) -> None:
-        """Begin to load the default and the preload models, and return; `use` raises failures.
+        """Begin to load the default and the preload models; `use` raises failures.
+
+        Returns when their workers are on their way: what the caller does next runs beside them.
 
         Raises:
             ModelNotFoundError: there is no model at all.
@@ -159,6 +161,7 @@ class Pool:
         preload = [item for item in self.registry.entries() if self.profile(item).preload]
         for entry in (first, *preload):
             self._residency.want(entry)
+        await self._residency.launched()
 
     @asynccontextmanager
     async def use(

@@ -105,6 +105,11 @@ class Residency:
         self._queue.party(entry).kept = True
         self._admit()
 
+    async def launched(self) -> None:
+        """Wait until the workers of all models in memory are on their way."""
+        for resident in self:
+            await resident.launched.wait()
+
     async def enter(self, entry: ModelEntry) -> Resident:
         """Wait to be let in, and return the model, whose user the caller is from now on."""
         resident = self._residents.get(entry.path)
@@ -225,7 +230,9 @@ class Residency:
     def _load(self, entry: ModelEntry, plan: Plan) -> Resident:
         self._failures.pop(entry.path, None)
         engine = self._make_engine(plan.options)
-        loading = asyncio.create_task(self._bring_up(entry, engine), name=f"load {entry.name}")
+        launched = asyncio.Event()
+        bring_up = self._bring_up(entry, engine, launched)
+        loading = asyncio.create_task(bring_up, name=f"load {entry.name}")
         now = asyncio.get_running_loop().time()
         resident = Resident(
             entry=entry,
@@ -236,14 +243,20 @@ class Residency:
             idle_unload=plan.idle_unload,
             since=now,
             last_used=now,
+            launched=launched,
         )
         loading.add_done_callback(lambda _: self._on_loaded(resident))
         self._residents[entry.path] = resident
         return resident
 
-    async def _bring_up(self, entry: ModelEntry, engine: Engine) -> ModelInfo:
+    async def _bring_up(
+        self, entry: ModelEntry, engine: Engine, launched: asyncio.Event
+    ) -> ModelInfo:
         try:
-            await engine.start()
+            try:
+                await engine.start()
+            finally:
+                launched.set()
             return await engine.ready()
         except (EngineClosedError, LoadCancelledError):
             raise

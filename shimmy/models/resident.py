@@ -34,6 +34,8 @@ class Resident:
     yielding: bool = False
     closing: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
+    launched: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when its worker is on its way, or will never be."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from aiohttp import web
-from swagger_ui_bundle import swagger_ui_path
 
 FILES = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 START = "start.js"
@@ -48,4 +47,6 @@ async def file(request: web.Request) -> web.StreamResponse:
         return web.Response(text=_START, content_type="text/javascript")
     if name not in FILES:
         raise web.HTTPNotFound
+    from swagger_ui_bundle import swagger_ui_path  # which looks for itself on the disk
+
     return web.FileResponse(Path(swagger_ui_path) / name)

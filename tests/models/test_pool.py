@@ -53,8 +53,7 @@ async def test_start_begins_to_load_the_default_and_returns(registry):
     garage = Garage(instant=False)
     pool = make_pool(registry, garage)
     await pool.start()
-    await settle()
-    assert pool.current.state is EngineState.LOADING
+    assert pool.current.state is EngineState.LOADING, "its worker is on its way at once"
     await pool.start()
     assert len(garage.engines) == 1
     await pool.close()

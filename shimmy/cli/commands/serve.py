@@ -152,12 +152,9 @@ async def _serve(
     better: Better | None,
 ) -> None:
     """Serve until a signal; with `strict`, no longer than the first load fails."""
-    from shimmy import __version__
-    from shimmy.cli.banner import Banner
-    from shimmy.cli.console import stdout
     from shimmy.cli.models import default
     from shimmy.models.pool import Pool
-    from shimmy.server import bind, make_app, serve
+    from shimmy.server import bind
 
     entry = better.starter if better else default(models)
     sock = bind(spec)
@@ -170,8 +167,14 @@ async def _serve(
         aliases=better.aliases if better else settings.aliases,
         default=better.alias if better else None,
     )
+    # the worker starts on another core while this one imports the HTTP side, which takes as long
+    await pool.start()
+    from shimmy import __version__
+    from shimmy.cli.banner import Banner
+    from shimmy.server import make_app, serve
+
     upgrade = better.upgrade(pool) if better else None
-    banner = Banner(stdout(), sock.getsockname()[:2])
+    banner = Banner(sock.getsockname()[:2])
     banner.opening(__version__, entry, len(models.entries()))
     app = make_app(pool, config, upgrade=upgrade)
     serving = asyncio.create_task(serve(app, sock, config))
@@ -193,8 +196,6 @@ async def _serve(
 
 async def _announce(banner: Banner, pool: Pool) -> None:
     """Follow the first load and say when requests can be answered."""
-    # the application starts the pool too, whichever comes first
-    await pool.start()
     with contextlib.suppress(EngineClosedError):  # a signal came first
         if pool.current is None:
             await pool.load(None)  # its header was refused: this says why
