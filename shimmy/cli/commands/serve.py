@@ -171,6 +171,9 @@ async def _serve(
     await pool.start()
     from shimmy import __version__
     from shimmy.cli.banner import Banner
+    from shimmy.server.half import defer_client
+
+    defer_client()
     from shimmy.server import make_app, serve
 
     upgrade = better.upgrade(pool) if better else None
