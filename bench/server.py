@@ -46,7 +46,12 @@ class Server:
         with log.open("w") as output:
             # a group of its own, so that whatever it starts can be ended with it
             self._process = subprocess.Popen(
-                argv, stdout=output, stderr=output, cwd=cwd, start_new_session=True
+                argv,
+                stdout=output,
+                stderr=output,
+                cwd=cwd,
+                env=_environment(),
+                start_new_session=True,
             )
 
     def __enter__(self) -> Self:
@@ -135,6 +140,12 @@ class Server:
             return [head, *head.children(recursive=True)]
         except psutil.Error:
             return []
+
+
+def _environment() -> dict[str, str]:
+    """Return ours, with bytecode on the disk, as an installed package has it."""
+    off = {"PYTHONDONTWRITEBYTECODE"}
+    return {name: value for name, value in os.environ.items() if name not in off}
 
 
 def start(
