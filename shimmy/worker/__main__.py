@@ -6,6 +6,14 @@ import logging
 import os
 import signal
 import sys
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shimmy.engine.types.frame import Describe, Report
+    from shimmy.worker.worker import Worker
 
 
 def main() -> None:
@@ -20,20 +28,36 @@ def main() -> None:
 
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(name)s: %(message)s")
 
-    from shimmy.engine.types.frame import Close
+    from shimmy.engine.types.frame import Close, Describe
     from shimmy.worker.pipe import FrameReader, FrameWriter
-    from shimmy.worker.worker import Worker
 
-    worker = Worker(FrameWriter(out).write)
+    worker: Worker | None = None
+    emit = FrameWriter(out).write
     reader = FrameReader(0)
-    while (command := reader.read()) is not None:
+    while (command := reader.read()) is not None and not isinstance(command, Close):
+        if isinstance(command, Describe):
+            # at once: whoever asks this asks nothing else, and importing the rest takes longer than the answer
+            threading.Thread(target=_describe, args=(command, emit), daemon=True).start()
+            continue
+        worker = worker or _worker(emit)
         worker.handle(command)
-        if isinstance(command, Close):
-            break
-    worker.close()
+    if worker is not None:
+        worker.close()
     # Driver libraries crash in static destructors often enough; everything of ours is closed.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _worker(emit: Callable[[Report], None]) -> Worker:
+    from shimmy.worker.worker import Worker
+
+    return Worker(emit)
+
+
+def _describe(command: Describe, emit: Callable[[Report], None]) -> None:
+    from shimmy.worker.system import answer
+
+    emit(answer(command))
 
 
 if __name__ == "__main__":

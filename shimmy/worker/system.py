@@ -6,6 +6,8 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
+from shimmy.engine.types.event import Failed
+from shimmy.engine.types.frame import CallFailed, Describe, System
 from shimmy.engine.types.info import BackendChoice, BackendInfo, DeviceInfo, SystemInfo
 from shimmy.engine.types.options import GPU_BACKENDS, EngineOptions
 from shimmy.errors import ConfigError
@@ -15,6 +17,14 @@ from shimmy.worker.placement import choose, heard
 
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _AMD_DRIVER = Path("/sys/module/amdgpu/version")
+
+
+def answer(command: Describe) -> System | CallFailed:
+    """Return what `describe` says, or why it cannot."""
+    try:
+        return System(command.id, describe(retry=command.retry, recheck=command.recheck))
+    except Exception as error:  # noqa: BLE001  every failure is reported, none is lost
+        return CallFailed(command.id, Failed.of(error))
 
 
 def describe(*, retry: bool = False, recheck: bool = False) -> SystemInfo:

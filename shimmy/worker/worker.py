@@ -17,7 +17,6 @@ from shimmy.engine.types.frame import (
     Cancel,
     Close,
     Command,
-    Describe,
     Detokenize,
     Died,
     Embed,
@@ -39,7 +38,6 @@ from shimmy.engine.types.frame import (
     Stats,
     StatsRead,
     Submit,
-    System,
     Tokenize,
 )
 from shimmy.errors import EngineLoadingError
@@ -99,8 +97,6 @@ class Worker:
                 self._intake.take(command)
             case Cancel(command_id):
                 self._intake.cancel(command_id)
-            case Describe():
-                threading.Thread(target=self._describe, args=(command,), daemon=True).start()
             case Plan():
                 threading.Thread(target=self._plan, args=(command,), daemon=True).start()
             case Slots() | SlotAction():
@@ -210,16 +206,6 @@ class Worker:
             self._emit(CallFailed(command.id, Failed.of(error)))
             return
         self._emit(StatsRead(command.id, stats))
-
-    def _describe(self, command: Describe) -> None:
-        try:
-            from shimmy.worker.system import describe
-
-            info = describe(retry=command.retry, recheck=command.recheck)
-        except Exception as error:  # noqa: BLE001
-            self._emit(CallFailed(command.id, Failed.of(error)))
-            return
-        self._emit(System(command.id, info))
 
     def _plan(self, command: Plan) -> None:
         try:
