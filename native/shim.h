@@ -223,8 +223,9 @@ SHM_API ggml_backend_reg_t shm_backend_load(const char * path, char ** said);
  * but its check of the CPU. */
 SHM_API int shm_backend_score(const char * path);
 
-/* Computes a little on each device of a backend. JSON: [{"device", "problem"}], "" where all is right. May crash where
- * the driver does: for a process that nothing depends on. */
+/* Computes a little on each device of a backend, with weights in each kind of buffer they may lie in. JSON: [{"device",
+ * "problem", "buffers"}], the problem "" where all is right. May crash where the driver does: for a process that
+ * nothing depends on. */
 SHM_API char * shm_backend_trial(ggml_backend_reg_t reg);
 
 /* Registers the devices of an RPC server before a model is loaded; the number of devices, or SHM_FAULT. */

@@ -19,6 +19,7 @@ from shimmy.llama.verdicts import Verdicts
 CRASH = (
     "#include <signal.h>\n__attribute__((constructor)) static void boom(void) { raise(SIGSEGV); }"
 )
+CPU_FLAGS = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
 CPU = next(module.path for module in modules.find(LIB_DIR) if module.family == "cpu")
 
 
@@ -37,6 +38,18 @@ def test_a_sound_library_is_clean() -> None:
     verdict = trial.judge(CPU)
     assert verdict.clean
     assert verdict == Verdict()
+
+
+@pytest.mark.skipif("avx2" not in CPU_FLAGS, reason="this CPU repacks nothing")
+def test_weights_are_tried_where_a_model_puts_them_too() -> None:
+    """Repacked weights have kernels of their own, AMX's among them."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", trial._PROGRAM, "compute", CPU],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    [device] = json.loads(done.stdout)
+    assert device["problem"] == ""
+    assert {"CPU", "CPU_REPACK"} <= set(device["buffers"])
 
 
 def test_a_crash_on_load_names_the_signal(stub) -> None:
