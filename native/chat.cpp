@@ -71,6 +71,24 @@ rendering render_built_in(const shm_chat & chat, const shm::conversation & talk)
                                 (at == std::string::npos ? what : what.substr(at + mark.size())));
 }
 
+// llama.cpp throws a copy of what was wrong with a template, and the copy has lost its words; they are asked for again.
+common_chat_templates_ptr parse(const llama_model * model, const std::string & given) {
+    try {
+        return common_chat_templates_init(model, given);
+    } catch (const shm::abort_error &) {
+        throw;
+    } catch (const std::exception &) {
+        const char *      own    = llama_model_chat_template(model, nullptr);
+        const std::string source = given.empty() && own != nullptr ? own : given;
+        try {
+            const common_chat_template again(source, "", "");
+        } catch (const std::exception & e) {
+            throw std::runtime_error(e.what());
+        }
+        throw;
+    }
+}
+
 // Only the prompt: as "pure content", a rendering makes no analysis.
 rendering render_jinja(const shm_chat & chat, const shm::conversation & talk) {
     common_chat_templates_inputs inputs = talk.inputs;
@@ -257,7 +275,7 @@ shm_chat * shm_chat_new(const llama_model * model, const char * source) {
         const bool        built_in = is_built_in(given) && given != "chatml";  // that one has a Jinja form
         auto              chat     = std::make_unique<shm_chat>();
         chat->vocab                = llama_model_get_vocab(model);
-        chat->templates            = common_chat_templates_init(model, given);
+        chat->templates            = parse(model, given);
         const std::string bos      = piece(chat->vocab, llama_vocab_bos(chat->vocab));
         const std::string eos      = piece(chat->vocab, llama_vocab_eos(chat->vocab));
         const auto        side     = [&](const std::string & text) {
