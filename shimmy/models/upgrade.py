@@ -64,10 +64,7 @@ class Upgrade:
             log.warning("auto: no %s: %s; %s goes on", what, error.message, self._starter.name)
 
     async def _run(self) -> None:
-        try:
-            await self._pool.load(self._starter.name)
-        except ModelLoadError as error:
-            log.warning("auto: the starter does not load: %s", error.message)
+        await self._begin()
         best = self._best(await self._machine())
         if best is None:
             self._note(state="kept")
@@ -83,6 +80,18 @@ class Upgrade:
         self._pool.aliases.point(self.status.alias, entry.name)
         self._note(state="done")
         log.info("auto: %s answers now in place of %s", entry.name, self._starter.name)
+
+    async def _begin(self) -> None:
+        """Load the starter; the built-in model stands in for one that does not load."""
+        try:
+            await self._pool.load(self._starter.name)
+        except ModelLoadError as error:
+            log.warning("auto: %s does not load: %s", self._starter.name, error.message)
+            entries = self._pool.registry.entries()
+            self._starter = next((e for e in entries if e.source == "builtin"), self._starter)
+            self._pool.aliases.point(self.status.alias, self._starter.name)
+            self._note(starter=self._starter.name)
+            await self._pool.load(self._starter.name)
 
     def _best(self, machine: Machine) -> Recommendation | None:
         """Return what `shimmy recommend --use chat` names first, if it is better than the starter."""

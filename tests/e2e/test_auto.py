@@ -149,7 +149,7 @@ def test_what_is_interrupted_goes_on_at_the_next_start(hub: Hub, tmp_path: Path)
         ("gone", "there is no repository"),
         ("damaged", "came damaged"),
         ("closed", "127.0.0.1"),
-        ("not loadable", "could not be loaded"),
+        ("not loadable", "unknown model architecture"),
     ],
 )
 def test_what_fails_leaves_the_starter_and_says_why(
@@ -180,3 +180,13 @@ def test_a_model_that_was_named_is_the_starter_and_the_alias_can_be_chosen(
     with serve(tmp_path, *FLAGS, *flags) as served:
         assert ended(served)["alias"] == "gpt"
         assert answer(served) == answer(served, model="gpt") == tiny_gguf.stem
+
+
+def test_a_starter_that_does_not_load_gives_way_to_the_demo(hub: Hub, tmp_path: Path) -> None:
+    hub.repos.clear()
+    gguf.write(tmp_path / "models" / "odd.gguf", "nothing-known")
+    with serve(tmp_path, *FLAGS) as served:
+        now = ended(served)
+        assert (now["status"], now["starter"]) == ("failed", "shimmy-demo")
+        assert logged(served, "auto: odd does not load")
+        assert answer(served) == answer(served, model="auto") == "shimmy-demo"

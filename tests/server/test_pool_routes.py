@@ -249,9 +249,9 @@ async def test_health_is_200_when_nothing_is_loaded_for_want_of_requests(server)
 @pytest.mark.parametrize(
     ("query", "how"),
     [
-        ("", {"wait": True, "load": True, "idle_unload": None}),
-        ("?wait=false", {"wait": False, "load": True, "idle_unload": None}),
-        ("?autoload=false", {"wait": True, "load": False, "idle_unload": None}),
+        ("", {"wait": True, "load": True, "patience": None, "idle_unload": None}),
+        ("?wait=false", {"wait": False, "load": True, "patience": None, "idle_unload": None}),
+        ("?autoload=false", {"wait": True, "load": False, "patience": None, "idle_unload": None}),
     ],
 )
 async def test_a_request_says_in_its_query_that_it_will_not_wait(start, query, how):
