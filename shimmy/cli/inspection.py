@@ -10,6 +10,7 @@ import msgspec
 
 from shimmy.cli.console import print_table, sized
 from shimmy.cli.listing import counted
+from shimmy.models.entry import NO_PROJECTORS
 from shimmy.models.gguf.metadata import Field
 from shimmy.models.inspection import Inspection
 
@@ -86,7 +87,7 @@ def _figures(inspection: Inspection) -> Iterator[tuple[str, object]]:
     yield "licence", metadata.text("general.license")
     yield "fitting adapters", ", ".join(adapter.path for adapter in entry.adapters)
     yield "adapters", ", ".join(path for path, _ in entry.lora)
-    yield "projector", entry.projector
+    yield "projector", entry.projector and f"{entry.projector} ({NO_PROJECTORS})"
     yield "system", _short(entry.system)
     yield "defaults", ", ".join(f"{key}={value}" for key, value in entry.parameters.items())
     yield "cannot be loaded", entry.objection

@@ -16,6 +16,10 @@ Source = Literal["builtin", "registered", "discovered"]
 BUILTIN_NOTE = "built-in demo model"
 
 
+NO_PROJECTORS = "not used: images and sound are not supported yet, text is"
+"""What to say where a model's projector is shown."""
+
+
 class Adapter(msgspec.Struct, frozen=True, kw_only=True):
     """A LoRA adapter that fits a model."""
 
@@ -30,7 +34,8 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     file, or the first shard. What is None the header does not say.
 
     `lora` (path, scale) belong to the model and are applied; `adapters` are there to be asked for.
-    `projector` is the file that turns images or sound into its tokens. `chat_template` (Jinja),
+    `projector` is the file that turns images or sound into its tokens: it is known to belong to the
+    model, and not used yet (`NO_PROJECTORS`). `chat_template` (Jinja),
     `system` and `parameters` (by Ollama's names) are what its store keeps for it. `objection` is
     why it cannot be loaded.
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -133,6 +134,9 @@ def describe(status: ModelStatus) -> dict[str, Any]:
         "quantization": entry.quantisation,
         "context_length": entry.n_ctx_train,
         "aliases": list(entry.aliases),
+        # a projector is known, and not used
+        "input_modalities": ["text"],
+        "projector": Path(entry.projector).name if entry.projector else None,
         "status": status.state,
         "loaded": status.state in {"loaded", "restarting"},
         "progress": status.progress,

@@ -7,6 +7,7 @@ import pytest
 from shimmy.models import registry as registry_module
 from shimmy.models.entry import ModelEntry
 from tests.models import gguf
+from tests.models.test_stores import manifest
 
 
 @pytest.fixture(autouse=True)
@@ -176,6 +177,27 @@ def test_discover_shows_adapters_and_what_they_fit(shimmy, home):
     line = next(line for line in result.stdout.splitlines() if line.startswith("style"))
     assert line.split() == ["style", "base", str(path)]
     assert "style" not in shimmy("list").stdout
+
+
+def test_a_projector_of_ollamas_is_shown_with_its_model_and_said_not_to_be_used(shimmy, home):
+    store = home / ".ollama" / "models"
+    layers = {"model": gguf.model("qwen2vl"), "projector": gguf.model("clip")}
+    manifest(store, "registry.ollama.ai/library/eyes/7b", layers)
+    said = "not used: images and sound are not supported yet, text is"
+    for command in ("list", "discover"):
+        title, columns, row = shimmy(command).stdout.split("\n\n")[1].splitlines()[:3]
+        assert title == f"Projectors, {said}:"
+        assert columns.split() == ["OF", "PATH"]
+        assert row.split()[0] == "eyes:7b"
+    path = row.split()[1]
+    assert path.startswith(str(store / "blobs" / "sha256-"))
+    lines = shimmy("inspect", "eyes:7b").stdout.splitlines()
+    assert [line for line in lines if line.startswith("projector")] == [
+        f"projector      {path} ({said})"
+    ]
+    [model, _] = json.loads(shimmy("list", "--json").stdout)["models"]
+    assert model["projector"] == path
+    assert "\n\n" not in shimmy("list", "-s").stdout
 
 
 def test_discover_says_why_something_cannot_be_used(shimmy, home):

@@ -194,6 +194,15 @@ def test_issue_198_the_other_layers_come_along(tmp_path):
     assert "prompt" in (entry.chat_template or "")
 
 
+def test_an_adapter_that_is_not_there_is_said_to_be_missing(tmp_path):
+    adapter = gguf.model("llama", "adapter", fields={"adapter.type": "lora"})
+    manifest(tmp_path, f"{LIBRARY}/m/x", {"model": gguf.model(), "adapter": adapter})
+    (tmp_path / "blobs" / f"sha256-{hashlib.sha256(adapter).hexdigest()}").unlink()
+    scan = discover([tmp_path])
+    assert scan.models == []
+    assert "its adapter sha256-" in reasons(scan)["x"]
+
+
 def test_the_models_own_template_comes_first(tmp_path):
     own = gguf.model(fields={"tokenizer.chat_template": "{{ messages }}"})
     manifest(tmp_path, f"{LIBRARY}/m/x", {"model": own, "template": b"{{ .Prompt }}"})

@@ -94,6 +94,9 @@ def _candidate(store: Path, path: Path, parts: tuple[str, ...]) -> Candidate:
     model = layers["model"][0]
     if not model.exists():
         raise _BadManifestError(f"its blob {model.name} is not there: pull it again")
+    for adapter in layers.get("adapter", ()):
+        if not adapter.exists():
+            raise _BadManifestError(f"its adapter {adapter.name} is not there: pull it again")
     return Candidate(
         path=str(model),
         stem=name,
