@@ -113,6 +113,16 @@ def test_a_full_disk_is_seen_before_the_first_byte(shimmy, hub, monkeypatch):
     assert hub.requests == []
 
 
+def test_what_no_memory_here_could_hold_is_not_fetched_without_force(shimmy, hub):
+    hub.sizes["tiny-Q4_K_M.gguf"] = 10**15
+    result = shimmy("pull", f"hf:{REPO}")
+    assert result.exit_code == 1
+    assert "1000.0 TB are more than all memory of this machine" in result.stderr
+    forced = shimmy("pull", f"hf:{REPO}", "--force")
+    assert "make room" in forced.stderr, "the disk is looked at even so"
+    assert hub.requests == []
+
+
 def test_ctrl_c_says_how_to_go_on_and_the_next_pull_does(shimmy, hub, folder):
     hub.break_after, hub.breaks, hub.hold = 60_000, 1, threading.Event()
     process = subprocess.Popen(

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 @click.command(name="pull")
 @click.argument("spec", metavar="SPEC")
 @click.option("--no-mmproj", is_flag=True, help="Leave out a multimodal model's projector.")
+@click.option("--force", is_flag=True, help="Fetch what is larger than all memory here, too.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and fetch nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(spec: str, *, no_mmproj: bool, dry_run: bool, as_json: bool) -> None:
+def command(spec: str, *, no_mmproj: bool, force: bool, dry_run: bool, as_json: bool) -> None:
     """Fetch a model from a Hugging Face hub or a URL.
 
     SPEC is hf:org/repo[:quantisation] (or org/repo), the URL of a .gguf file, or a name that
@@ -30,6 +31,8 @@ def command(spec: str, *, no_mmproj: bool, dry_run: bool, as_json: bool) -> None
 
     wanted = _meant(spec)
     pull = asyncio.run(locate(wanted, pull_root(), mmproj=not no_mmproj))
+    if not force:
+        _check_memory(pull)
     pull.check_space()
     if not as_json:
         for file in pull.files:
@@ -54,6 +57,35 @@ def _meant(text: str) -> RepoSpec | UrlSpec:
         model = catalogue().find(spec.name)
         return RepoSpec(repo=model.repo, quant=spec.quant or model.quant)
     return spec
+
+
+def _check_memory(pull: Pull) -> None:
+    """Refuse what no memory of this machine could hold, before it is fetched.
+
+    Raises:
+        PullError: main memory and the GPUs' together are smaller than the files.
+    """
+    import asyncio
+
+    import psutil
+
+    from shimmy.cli.console import sized
+    from shimmy.engine.system import describe_system
+    from shimmy.errors import BackendError, PullError
+
+    memory = psutil.virtual_memory().total
+    if pull.size <= memory:
+        return
+    try:
+        devices = asyncio.run(describe_system()).devices
+        memory += sum(d.memory_total for d in devices if d.kind == "gpu" and d.problem is None)
+    except BackendError:
+        pass  # no GPU that could be used
+    if pull.size > memory:
+        raise PullError(
+            f"{sized(pull.size)} are more than all memory of this machine, {sized(memory)}: take a "
+            "smaller quantisation, or --force to fetch it all the same"
+        )
 
 
 def _fetch(pull: Pull, spec: str) -> None:
