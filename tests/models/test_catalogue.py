@@ -143,3 +143,18 @@ def test_what_is_on_disk_is_known_by_repository_or_file(name, path, same):
     found = recommend(KNOWN, Machine(vram=0, ram=2**40), entries=[entry])
     there = {one.model.name for one in found if one.on_disk}
     assert there == ({"qwen3-4b"} if same else set())
+
+
+@pytest.mark.parametrize("on", ["vram", "ram"])
+def test_in_every_tier_all_picks_fit_and_the_first_three_are_of_two_families(on):
+    """scale-out.md 2, row 17."""
+    best = 0
+    for gigabytes in (4, 8, 12, 16, 24, 48, 80, 192):
+        budget = gigabytes * 10**9
+        machine = Machine(**{"vram": 0, "ram": 0, on: budget})
+        found = recommend(catalogue(), machine, use="chat")
+        assert all(one.need < budget for one in found)
+        assert len({one.model.family for one in found[:3]}) >= 2, gigabytes
+        assert found[0].model.n_params >= best, "more memory, no worse a model"
+        best = found[0].model.n_params
+    assert recommend(catalogue(), Machine(vram=0, ram=0)) == []
