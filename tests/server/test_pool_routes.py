@@ -11,6 +11,8 @@ import pytest
 from shimmy.engine.types.info import DevicePlacement
 from shimmy.errors import ModelLoadError
 from shimmy.models.registry import Registry
+from shimmy.models.status import ModelStatus
+from shimmy.server.pool_status import describe
 from tests.models.fake_engine import Garage
 from tests.models.pools import User, entry_of, make_pool, settle
 
@@ -268,3 +270,10 @@ async def test_a_request_that_will_not_wait_is_503_with_retry_after(server, gara
     assert (await body(response, 503))["error"]["code"] == "model_loading"
     assert response.headers["Retry-After"] == "1"
     await until(server, "c", "loading")
+
+
+def test_a_models_projector_is_named_and_said_not_to_be_used():
+    entry = msgspec.structs.replace(entry_of("eyes"), projector="/secret/blobs/mmproj.gguf")
+    told = describe(ModelStatus(entry=entry))
+    assert (told["projector"], told["input_modalities"]) == ("mmproj.gguf", ["text"])
+    assert describe(ModelStatus(entry=entry_of("a")))["projector"] is None
