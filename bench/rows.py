@@ -33,6 +33,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "temperature 0.7, top_p 0.9": {"temperature": 0.7, "top_p": 0.9},
     "the same, top_k 0": {"temperature": 0.7, "top_p": 0.9, "top_k": 0},
     "min_p 0.05, top_k 0": {"min_p": 0.05, "top_k": 0, "top_p": 1.0},
+    "min_p 0.05, penalties, top_k 0": {
+        "min_p": 0.05,
+        "top_k": 0,
+        "top_p": 1.0,
+        "repeat_penalty": 1.1,
+        "repeat_last_n": 256,
+    },
+    "top_n_sigma 1, top_k 0": {"top_n_sigma": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0},
+    "typ_p 0.9, top_k 0": {"typ_p": 0.9, "top_k": 0, "top_p": 1.0, "min_p": 0.0},
     "penalties and DRY": {"repeat_penalty": 1.1, "repeat_last_n": 256, "dry_multiplier": 0.8},
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -79,22 +79,35 @@ def loop_of(engine: Engine) -> Any:
     return engine._link._transport._worker._loop  # type: ignore[union-attr]
 
 
+async def on_engine(engine: Engine, function: Callable[[], Any]) -> Any:
+    """Return what `function` does on the engine's thread, or raise what it raises."""
+    home = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = home.create_future()
+
+    def run() -> None:
+        try:
+            result = function()
+        except Exception as error:
+            home.call_soon_threadsafe(done.set_exception, error)
+        else:
+            home.call_soon_threadsafe(done.set_result, result)
+
+    loop_of(engine).call(run)
+    return await done
+
+
 async def faults(engine: Engine) -> list[str]:
     """Return everything that is not as it should be in an idle engine of this process."""
-    worker = engine._link._transport._worker  # type: ignore[union-attr]
-    loop, context = worker._loop, worker._loop._runner._context
-    done: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-    home = asyncio.get_running_loop()
+    loop = loop_of(engine)
 
-    def look() -> None:
+    def look() -> list[str]:
         try:
-            found = differences(loop._scheduler._index, context) + leftovers(loop)
+            return differences(loop._scheduler._index, loop._runner._context) + leftovers(loop)
         except Exception as error:
-            found = [repr(error)]
-        home.call_soon_threadsafe(done.set_result, found)
+            return [repr(error)]
 
-    loop.call(look)
-    return await done
+    found: list[str] = await on_engine(engine, look)
+    return found
 
 
 @asynccontextmanager

@@ -12,8 +12,10 @@ from shimmy.engine import Engine
 from shimmy.engine.types.options import EngineOptions
 from shimmy.engine.types.prompt import TokenPrompt
 from shimmy.errors import InvalidRequestError, OverloadedError, UnsupportedError
+from shimmy.worker import session_cells
+from shimmy.worker.session_file import read_session
 from tests.engine.ask import ask
-from tests.engine.integrity import checked, faults
+from tests.engine.integrity import checked, faults, loop_of, on_engine
 from tests.support.tiny_gguf import write_model
 
 FIRST = [5 + i % 200 for i in range(300)]
@@ -64,6 +66,69 @@ async def test_sessions_work_where_cells_are_not_shared(
         alone = await ask(engine, prompt(7, 9, 11), max_tokens=8, ignore_eos=True)
     assert again.end.usage.cached_tokens == 301
     assert again.text == alone.text
+
+
+async def test_rows_go_on_while_a_session_is_saved_and_restored(
+    saving: EngineOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One piece between two steps."""
+    monkeypatch.setattr(session_cells, "SECONDS", 0.0)
+    async with checked(saving) as engine:
+        first = await ask(engine, prompt(7), max_tokens=8, ignore_eos=True)
+        index = loop_of(engine)._scheduler._index
+        (left,) = [one.seq_id for one in index.idle()]
+        generating = asyncio.Event()
+        beside = asyncio.create_task(
+            ask(engine, TokenPrompt([9]), max_tokens=600, ignore_eos=True, generating=generating)
+        )
+        await generating.wait()
+        # the running request is in slot 0: what it left is that of slot 1 now
+        loop_of(engine)._scheduler._left[1] = left
+        await engine.slot_action(1, "save", "talk.bin")
+        assert (await engine.slot_action(1, "erase")).n_tokens == 308
+        await engine.slot_action(1, "restore", "talk.bin")
+        assert not beside.done()
+        again = await ask(engine, prompt(7), max_tokens=8, ignore_eos=True)
+        long = await beside
+    pieces = read_session(tmp_path / "talk.bin").pieces
+    assert [(piece.begin, piece.end) for piece in pieces] == [
+        (0, 64),
+        (64, 128),
+        (128, 192),
+        (192, 256),
+        (256, 308),
+    ]
+    assert again.end.usage.cached_tokens == 300
+    assert again.text == first.text
+    assert long.end.usage.completion_tokens == 600
+
+
+async def test_a_session_that_is_being_saved_stays_whole_while_cells_run_out(
+    saving: EngineOptions,
+) -> None:
+    tight = msgspec.structs.replace(saving, n_ctx=640)
+    async with checked(tight) as engine:
+        await ask(engine, prompt(7), max_tokens=8, ignore_eos=True)
+        cells = engine._link._transport._worker._sessions._cells  # type: ignore[union-attr]
+        index = loop_of(engine)._scheduler._index
+
+        def whole() -> list[bytes]:
+            held = cells.hold(index.idle()[0])
+            pieces = [
+                bytes(piece.data) for part in iter(lambda: cells.take(held), []) for piece in part
+            ]
+            cells.release(held)
+            return pieces
+
+        before = await on_engine(engine, whole)
+        held = await on_engine(engine, lambda: cells.hold(index.idle()[0]))
+        await ask(engine, TokenPrompt([5 + i * 7 % 240 for i in range(300)]), max_tokens=20)
+        # the session itself has gone
+        assert not any(one.n_tokens == 308 for one in index.idle())
+        after = await on_engine(engine, lambda: [call() for call in held.pieces])
+        await on_engine(engine, lambda: cells.release(held))
+    assert len(before) == 5
+    assert [bytes(piece.data) for piece in after] == before
 
 
 async def test_an_erased_session_is_forgotten_in_host_memory_too(saving: EngineOptions) -> None:
