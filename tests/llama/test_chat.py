@@ -34,7 +34,7 @@ def test_another_template_can_be_given(model: Model) -> None:
 
 
 def test_a_template_that_does_not_parse_is_an_error(model: Model) -> None:
-    with pytest.raises(LlamaError, match="(?s)the chat template: .*Expected }} .*m.role"):
+    with pytest.raises(LlamaError, match=r"(?s)the chat template: .*Expected }} .*m.role"):
         ChatTemplate(model, "{% for m in messages %}{{ m.role }")
 
 
