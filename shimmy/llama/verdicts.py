@@ -11,8 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
-
 from shimmy.llama.trial import Verdict
 
 if TYPE_CHECKING:
@@ -41,6 +39,8 @@ _MOST = 64
 
 def folder() -> Path:
     """Return where verdicts are kept; it need not exist."""
+    import platformdirs
+
     return platformdirs.user_cache_path("shimmy")
 
 

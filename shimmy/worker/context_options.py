@@ -6,8 +6,6 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import psutil
-
 from shimmy.engine.types.options import MAX_PARALLEL, EngineOptions
 from shimmy.errors import ConfigError, InvalidRequestError
 from shimmy.llama import log
@@ -140,6 +138,8 @@ def cache_bytes(options: EngineOptions) -> int:
     """Return the size of the host cache: by default a quarter of the free memory, within bounds."""
     if options.cache_ram is not None:
         return options.cache_ram * _MIB
+    import psutil
+
     return min(MAX_CACHE_RAM * _MIB, psutil.virtual_memory().available // 4)
 
 
@@ -153,6 +153,8 @@ def n_threads(options: EngineOptions) -> int:
     """One thread for each physical core; on a small machine for each core it may run on."""
     if options.n_threads is not None:
         return options.n_threads
+    import psutil
+
     usable = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 0
     usable = usable or os.cpu_count() or 1
     if usable <= _MANY_CORES:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import psutil
-
 from shimmy.llama import backend
 
 if TYPE_CHECKING:
@@ -57,6 +55,8 @@ class Room:
 
 def room(devices: Sequence[str]) -> Room:
     """Return what is free now on the host and on these devices."""
+    import psutil
+
     memory = psutil.virtual_memory()
     free, total = {HOST: int(memory.available)}, {HOST: int(memory.total)}
     for device in backend.devices():

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
 from shimmy.errors import LlamaError
 
 if TYPE_CHECKING:
@@ -116,7 +114,7 @@ def read_session(path: Path) -> SessionFile:
     return SessionFile(
         fingerprint=fingerprint,
         mark=bytes(content[_HEADER.size : begin]),
-        tokens=np.frombuffer(content[begin:end], np.int32).tolist(),
+        tokens=list(content[begin:end].cast("i")),
         pieces=_pieces(content[end:], n_tokens // 4),
         n_bytes=len(content),
     )
