@@ -40,9 +40,13 @@ def main() -> int:
     machine = system(arguments.python)
     devices = chosen(machine, arguments.gpu_backend)
     names = arguments.model or (QUICK if arguments.quick else FULL)
-    bench = LlamaBench(
-        reference.build(("llama-bench",)), arguments.python, flash_attn(machine, devices)
+    wanted = ("llama-bench",)
+    built = (
+        reference.existing(arguments.reference, wanted)
+        if arguments.reference
+        else reference.build(wanted)
     )
+    bench = LlamaBench(built, arguments.python, flash_attn(machine, devices))
     run = Run(
         command=shlex.join(["bench/moe", *sys.argv[1:]]),
         machine=report.machine(),
@@ -79,6 +83,7 @@ def parse() -> argparse.Namespace:
     add("--gpu-backend", metavar="NAME", default="auto", help="as shimmy's; default auto")
     add("--python", metavar="FILE", type=Path, default=Path(sys.executable),
         help="of an environment that has shimmy with the backend, such as build/backends/venv/bin/python")  # fmt: skip
+    add("--reference", metavar="DIR", type=Path, help="a llama-bench built before, in DIR/bin")
     add("--models", metavar="DIR", type=Path, help="mixtures made before, such as gpt-oss-20b.gguf")
     add("--out", metavar="FILE", type=Path, help="a document to write into, between its marks")
     add("--json", action="store_true", help="print JSON, every single run in it")
@@ -97,8 +102,10 @@ def system(python: Path) -> dict[str, Any]:
     # away from the tree, whose shimmy/ would be imported instead
     command = [str(python), "-m", "shimmy", "gpu-info", "--json"]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=True, cwd=tempfile.gettempdir()
+        command, capture_output=True, text=True, check=False, cwd=tempfile.gettempdir()
     )
+    if done.returncode:
+        sys.exit(f"{shlex.join(command)}: {done.stderr.strip()}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

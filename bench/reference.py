@@ -47,9 +47,9 @@ def pin() -> dict[str, Any]:
     return found
 
 
-def existing(directory: Path) -> Reference:
+def existing(directory: Path, programs: Sequence[str] = PROGRAMS) -> Reference:
     """Take programs that were built before: DIR/bin/llama-server and the others."""
-    missing = [name for name in PROGRAMS if not os.access(directory / "bin" / name, os.X_OK)]
+    missing = [name for name in programs if not os.access(directory / "bin" / name, os.X_OK)]
     if missing:
         sys.exit(f"{directory}/bin has no {', '.join(missing)}")
     return Reference(
