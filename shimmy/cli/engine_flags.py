@@ -138,7 +138,7 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
         "-ctxcp",
         "--ctx-checkpoints",
         "ctx_checkpoints",
-        type=click.IntRange(min=0),
+        type=Whole(min=0),
         metavar="N",
         help="States kept of a prompt in host memory where they cannot be cut: sliding windows,"
         " recurrent models. Default 32.",

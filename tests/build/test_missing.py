@@ -23,9 +23,11 @@ ABSENT = "-DCMAKE_DISABLE_FIND_PACKAGE_{}=ON"
         (["-DGGML_BLAS=ON", ABSENT.format("BLAS")], "BLAS library", "GGML_BLAS_VENDOR=OpenBLAS"),
         (["-DGGML_HIP=ON", "-DSHIMMY_HIPCONFIG=SHIMMY_HIPCONFIG-NOTFOUND", "-DCMAKE_FIND_USE_SYSTEM_ENVIRONMENT_PATH=OFF",
           "-DCMAKE_FIND_USE_CMAKE_SYSTEM_PATH=OFF"], "ROCm", "rocm.docs.amd.com"),
+        pytest.param(["-DGGML_METAL=ON"], "works on macOS only", "GGML_VULKAN=ON",
+          marks=pytest.mark.skipif(sys.platform == "darwin", reason="it works there")),
         (["-DGGML_SYCL=ON"], "a C++ compiler with SYCL", "CXX=icpx"),
     ],
-    ids=["vulkan", "spirv", "cuda", "opencl", "blas", "hip", "sycl"],
+    ids=["vulkan", "spirv", "cuda", "opencl", "blas", "hip", "metal", "sycl"],
 )  # fmt: skip
 def test_backend_without_its_sdk(configure, defines: list[str], what: str, remedy: str) -> None:
     code, output = configure(*defines)
