@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from importlib.util import find_spec, module_from_spec
+from threading import Event, RLock
 
 _NAME = "aiohttp"
 
@@ -21,12 +22,18 @@ def defer_client() -> None:
     if _NAME in sys.modules or (spec := find_spec(_NAME)) is None or spec.loader is None:
         return
     loader, package = spec.loader, module_from_spec(spec)
+    lock, begun = RLock(), Event()
 
     def load(name: str) -> object:
         if find_spec(f"{_NAME}.{name}") is not None:
             raise AttributeError(name)  # a submodule, which the import system brings
-        del package.__dict__["__getattr__"]
-        loader.exec_module(package)
+        with lock:
+            if not begun.is_set():
+                begun.set()
+                loader.exec_module(package)
+            # it may have put one of its own there
+            if package.__dict__.get("__getattr__") is load:
+                del package.__dict__["__getattr__"]
         value: object = getattr(package, name)
         return value
 
