@@ -16,8 +16,11 @@ from shimmy.errors import BackendError
 
 Check = Literal["compute", "flash_attn"]
 
-# A GPU driver compiles its kernels at the first use, and a machine may be busy.
+# A GPU driver compiles its kernels at the first use: so long it may compute, and so long do nothing.
 TRIAL_SECONDS = 120.0
+# On a busy machine it may get little of the processors: then it takes up to so many times as long.
+_MOST = 5
+_LOOKS = 8
 _PROGRAM = "from shimmy.llama.tryout import main; main()"
 RETRY = "--retry-backends tries it again"
 _TAIL_BYTES = 300
@@ -71,20 +74,50 @@ def _run(check: Check, *paths: Path) -> _Outcome:
     import subprocess  # trials are rare, workers are not
 
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-P", "-c", _PROGRAM, check, *paths],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=TRIAL_SECONDS,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-    except subprocess.TimeoutExpired:
-        return _Outcome({}, f"it gave no answer within {TRIAL_SECONDS:.0f} s")
     except OSError as error:
         raise BackendError(f"no process to try {paths[0].name} in: {error}") from error
-    if done.returncode != 0:
-        return _Outcome({}, _death(done.returncode, done.stderr))
-    return _Outcome({entry["device"]: entry["problem"] for entry in json.loads(done.stdout)})
+    with process:
+        said = _patiently(process)
+        if said is None:
+            process.kill()
+            return _Outcome({}, f"it gave no answer within {TRIAL_SECONDS:.0f} s")
+    if process.returncode != 0:
+        return _Outcome({}, _death(process.returncode, said[1]))
+    return _Outcome({entry["device"]: entry["problem"] for entry in json.loads(said[0])})
+
+
+def _patiently(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes] | None:
+    """Return what a process says until its end, None when it hangs.
+
+    Looks are counted, not seconds: who is stopped together with it for a while does not notice.
+    """
+    used, n_idle = 0.0, 0
+    look = TRIAL_SECONDS / _LOOKS
+    for _ in range(_LOOKS * _MOST):
+        try:
+            return process.communicate(timeout=look)
+        except subprocess.TimeoutExpired:
+            before, used = used, _cpu_seconds(process.pid)
+        n_idle = 0 if used - before > look / 100 else n_idle + 1
+        if n_idle >= _LOOKS or used >= TRIAL_SECONDS:
+            return None
+    return None
+
+
+def _cpu_seconds(pid: int) -> float:
+    import psutil
+
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0  # it has just ended
+    return float(times.user + times.system)
 
 
 def _death(code: int, stderr: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,23 @@ def test_a_library_that_hangs_is_given_up(stub, monkeypatch) -> None:
     monkeypatch.setattr(trial, "TRIAL_SECONDS", 1.0)
     code = "#include <unistd.h>\nvoid *ggml_backend_init(void) { for (;;) sleep(1); }"
     assert "no answer within 1 s" in trial.judge(stub(code)).problem
+
+
+def test_one_that_is_slow_because_the_machine_is_busy_may_go_on(stub, monkeypatch) -> None:
+    """It computes a fifth of the time, as if others had the rest."""
+    monkeypatch.setattr(trial, "TRIAL_SECONDS", 2.0)
+    code = """#include <time.h>
+#include <unistd.h>
+void *ggml_backend_init(void) {
+    for (int i = 0; i < 30; i++) {
+        for (clock_t until = clock() + CLOCKS_PER_SEC / 50; clock() < until;) {}
+        usleep(80000);
+    }
+    return 0;
+}"""
+    began = time.monotonic()
+    assert trial.judge(stub(code)).clean
+    assert time.monotonic() - began > 2.0
 
 
 def test_one_that_refuses_to_start_does_no_harm(stub) -> None:
