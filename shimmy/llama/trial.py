@@ -10,9 +10,12 @@ import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from shimmy.errors import BackendError
+
+if TYPE_CHECKING:
+    import subprocess
 
 Check = Literal["compute", "flash_attn"]
 
@@ -97,12 +100,14 @@ def _patiently(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes] | None:
 
     Looks are counted, not seconds: who is stopped together with it for a while does not notice.
     """
+    from subprocess import TimeoutExpired
+
     used, n_idle = 0.0, 0
     look = TRIAL_SECONDS / _LOOKS
     for _ in range(_LOOKS * _MOST):
         try:
             return process.communicate(timeout=look)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             before, used = used, _cpu_seconds(process.pid)
         n_idle = 0 if used - before > look / 100 else n_idle + 1
         if n_idle >= _LOOKS or used >= TRIAL_SECONDS:
