@@ -41,7 +41,10 @@ class ErrorBody(msgspec.Struct, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One endpoint; `body` None for those that are only read, `is_list` for a list of such."""
+    """One endpoint; `body` None for those that are only read, `is_list` for a list of such.
+
+    Its answers are JSON, or events if it `streams`, or plain `text`.
+    """
 
     path: str
     summary: str
@@ -49,6 +52,7 @@ class Operation:
     streams: bool = False
     method: str = "post"
     is_list: bool = False
+    text: bool = False
 
 
 OPERATIONS = (
@@ -80,7 +84,7 @@ OPERATIONS = (
     Operation(ENDPOINTS["models"], "List the models", method="get"),
     Operation(ENDPOINTS["models"] + "/{id}", "Show one model", method="get"),
     Operation(ENDPOINTS["health"], "Tell whether requests are answered now", method="get"),
-    Operation(ENDPOINTS["metrics"], "Count, for Prometheus or as JSON", method="get"),
+    Operation(ENDPOINTS["metrics"], "Count, for Prometheus or as JSON", method="get", text=True),
 )
 """What programs ask for. Each endpoint's fields are those of its struct."""
 
@@ -133,6 +137,8 @@ def _describe(
     content: dict[str, Any] = {"application/json": {}}
     if operation.streams:
         content["text/event-stream"] = {}
+    if operation.text:
+        content["text/plain"] = {}
     # Anthropic's errors look otherwise
     error = (
         {} if operation.path.startswith(ENDPOINTS["messages"]) else {"schema": schemas[ErrorBody]}

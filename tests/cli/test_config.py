@@ -122,7 +122,7 @@ def test_another_file_is_named_by_flag_or_variable(settings, write, tmp_path, mo
         ("[engine]\nmodel_path = 'x'\n", "unknown key in [engine]"),
         ("n_ctx = 5\n", "unknown section"),
         ("engine = 5\n", "engine must be a section, [engine]"),
-        ("[engine]\nn_ctx = 0\n", "engine.n_ctx: 0 is not a whole number of at least 1"),
+        ("[engine]\nn_ctx = 0\n", "engine.n_ctx: '0' is not a whole number of at least 1"),
         ("[engine]\nn_ctx = 'many'\n", "engine.n_ctx"),
         ("[engine]\nn_ctx = true\n", "engine.n_ctx"),
         ("[engine]\ncpu_moe = 1\n", "engine.cpu_moe: expected true or false"),

@@ -16,9 +16,9 @@ def served(shimmy, monkeypatch):
     def run(*args):
         seen = {}
 
-        async def instead(models, options, config, spec, *, strict, settings):
+        async def instead(models, options, config, spec, *, strict, settings, better):
             seen.update(models=models, options=options, config=config, spec=spec, strict=strict)
-            seen.update(settings=settings)
+            seen.update(settings=settings, better=better)
 
         monkeypatch.setattr(serve, "_serve", instead)
         result = shimmy(*args)

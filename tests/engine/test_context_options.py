@@ -12,7 +12,7 @@ from shimmy.engine.types.options import EngineOptions
 from shimmy.engine.types.prompt import TokenPrompt
 from shimmy.errors import ConfigError, ContextLengthError
 from tests.engine.ask import ask
-from tests.engine.integrity import checked
+from tests.engine.integrity import checked, loop_of
 from tests.support.tiny_gguf import write_model
 
 SYSTEM = [5 + i % 200 for i in range(300)]
@@ -134,8 +134,7 @@ async def test_yarn_and_rope_base_change_what_is_computed(options: EngineOptions
 async def test_threads_for_batches_may_differ(options: EngineOptions) -> None:
     threads = msgspec.structs.replace(options, n_threads=1, n_threads_batch=2)
     async with checked(threads) as engine:
-        worker = engine._link._transport._worker  # type: ignore[union-attr]
-        assert worker._sessions._context.n_threads == (1, 2)
+        assert loop_of(engine)._runner._context.n_threads == (1, 2)  # type: ignore[attr-defined]
         await ask(engine, prompt(7), max_tokens=2)
 
 
