@@ -27,6 +27,7 @@ class LineLog(logging.Handler):
         super().__init__()
         self._fd = fd
         self._lines: queue.Queue[str] = queue.Queue(n_lines)
+        self._counting = threading.Lock()
         self._n_dropped = 0
         threading.Thread(target=self._write, name="log", daemon=True).start()
 
@@ -35,7 +36,7 @@ class LineLog(logging.Handler):
         try:
             self._lines.put_nowait(self.format(record) + "\n")
         except queue.Full:
-            self._n_dropped += 1
+            self._drop()
         except Exception:  # noqa: BLE001 - as logging's own handlers: a bad line is no reason to fail
             self.handleError(record)
 
@@ -48,11 +49,20 @@ class LineLog(logging.Handler):
     def _write(self) -> None:
         while True:
             line = self._lines.get()
-            n_dropped, self._n_dropped = self._n_dropped, 0
+            n_dropped = self._take_dropped()
             if n_dropped:
                 line += f"{n_dropped} log lines before this were dropped: nobody read them\n"
             self._put(line.encode(errors="backslashreplace"))
             self._lines.task_done()
+
+    def _take_dropped(self) -> int:
+        with self._counting:
+            n_dropped, self._n_dropped = self._n_dropped, 0
+        return n_dropped
+
+    def _drop(self) -> None:
+        with self._counting:
+            self._n_dropped += 1
 
     def _put(self, data: bytes) -> None:
         # not through sys.stderr: its lock, held by a thread that waits, would stop the process's end
@@ -60,7 +70,7 @@ class LineLog(logging.Handler):
             while data:
                 data = data[os.write(self._fd, data) :]
         except OSError:
-            self._n_dropped += 1
+            self._drop()
 
 
 def log_to_stderr(level: int | str) -> None:
