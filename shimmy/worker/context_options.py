@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from shimmy.llama.context import Context
 from shimmy.llama.context_params import ContextParams, FlashAttn, RopeScaling
 from shimmy.llama.window import Window, window_of
 from shimmy.worker.choice import choice
+from shimmy.worker.cores import n_threads
 from shimmy.worker.portions import SCORED_BITE
 from shimmy.worker.prefix import MAX_SEQUENCES, PrefixIndex, Sharing
 
@@ -25,7 +25,6 @@ DEFAULT_N_PARALLEL = 8
 MAX_CACHE_RAM = 8192
 """MiB of the host cache by default, where the machine has four times as much to spare."""
 
-_MANY_CORES = 4
 _MIB = 1 << 20
 
 # ContextParams' names, where a flag's is another
@@ -147,19 +146,6 @@ def default_n_ctx(model: Model, options: EngineOptions) -> int:
     """Return the cells of a context that nobody gave a size: the training context for each slot, bounded."""
     n_parallel = options.n_parallel or DEFAULT_N_PARALLEL
     return min(model.n_ctx_train * n_parallel, DEFAULT_N_CTX)
-
-
-def n_threads(options: EngineOptions) -> int:
-    """One thread for each physical core; on a small machine for each core it may run on."""
-    if options.n_threads is not None:
-        return options.n_threads
-    import psutil
-
-    usable = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 0
-    usable = usable or os.cpu_count() or 1
-    if usable <= _MANY_CORES:
-        return usable
-    return min(psutil.cpu_count(logical=False) or usable, usable)
 
 
 def _context(model: Model, options: EngineOptions) -> Context:

@@ -19,7 +19,8 @@ from shimmy.llama.model import Model
 from shimmy.worker import placed
 from shimmy.worker.adapters import Adapters
 from shimmy.worker.advice import with_advice
-from shimmy.worker.context_options import Layout, layout, make_context, n_threads
+from shimmy.worker.context_options import Layout, layout, make_context
+from shimmy.worker.cores import n_threads
 from shimmy.worker.embedding import embedding_params, kind_of
 from shimmy.worker.infill import has_fim
 from shimmy.worker.model_options import model_params

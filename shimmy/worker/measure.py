@@ -9,7 +9,8 @@ import msgspec
 
 from shimmy.llama.context import Context
 from shimmy.llama.model import Model
-from shimmy.worker.context_options import default_n_ctx, make_context, n_threads, swa_full
+from shimmy.worker.context_options import default_n_ctx, make_context, swa_full
+from shimmy.worker.cores import n_threads
 from shimmy.worker.embedding import embedding_params, kind_of
 from shimmy.worker.model_options import model_params
 from shimmy.worker.placed import offloaded, placements

@@ -73,6 +73,11 @@ def offloaded(placed: Iterable[DevicePlacement]) -> int:
     return sum(len(one.layers) + one.output for one in placed if one.device != _HOST)
 
 
+def on_host(placed: Iterable[DevicePlacement]) -> bool:
+    """Whether the CPU computes: it has layers, or the experts of some."""
+    return any(one.device == _HOST and (one.layers or one.experts) for one in placed)
+
+
 def is_expert(name: str) -> bool:
     """Whether a tensor holds experts of a mixture: what --cpu-moe keeps in host memory."""
     return _EXPERTS.search(name) is not None

@@ -125,12 +125,17 @@ class NativeRunner:
         n_slots: int,
         n_ctx: int,
         shifts: bool = False,
+        overlaps: bool = True,
     ) -> None:
-        """`n_ctx` is the most tokens that one row may hold; with `shifts` it goes on then."""
+        """`n_ctx` is the most tokens that one row may hold; with `shifts` it goes on then.
+
+        Without `overlaps` no step runs ahead.
+        """
         self._context = context
         self._adapters = adapters
         self._stepper = Stepper(context, n_slots)
         self._shifts = shifts
+        self._overlaps = overlaps
         self._n_ctx = n_ctx
         # `hold` comes from other threads, at times after the end
         self._lock = threading.Lock()
@@ -190,11 +195,11 @@ class NativeRunner:
 
     def step(self, bites: list[tuple[int, int]], *, ahead: bool) -> tuple[StepCode, list[RowEvent]]:
         """Feed the bites in one decode and sample the rows that are through."""
-        return self._stepper.step(bites, ahead=ahead)
+        return self._stepper.step(bites, ahead=ahead and self._overlaps)
 
     def take(self, *, ahead: bool) -> tuple[StepCode, list[RowEvent]]:
         """Wait for the step in flight."""
-        return self._stepper.take(ahead=ahead)
+        return self._stepper.take(ahead=ahead and self._overlaps)
 
     def hold(self) -> None:
         """Let no further step begin by itself. Thread: any."""

@@ -41,6 +41,7 @@ from shimmy.engine.types.frame import (
     Tokenize,
 )
 from shimmy.errors import EngineLoadingError
+from shimmy.worker import cores
 from shimmy.worker.embedder import Embedder
 from shimmy.worker.embedding import splits
 from shimmy.worker.inputs import InputReader
@@ -49,6 +50,7 @@ from shimmy.worker.loading import Loaded, LoadTicket, load
 from shimmy.worker.logs import forward_logs
 from shimmy.worker.loop import Loop
 from shimmy.worker.paging import make_index, make_paging
+from shimmy.worker.placed import on_host
 from shimmy.worker.planning import plan_load
 from shimmy.worker.prepare import Preparer
 from shimmy.worker.runner import NativeRunner, NoRows
@@ -225,6 +227,7 @@ def _runner(loaded: Loaded, options: EngineOptions) -> Runner:
         n_slots=loaded.layout.n_slots,
         n_ctx=loaded.layout.n_ctx_row,
         shifts=options.context_shift,
+        overlaps=cores.spare(loaded.info.n_threads) or not on_host(loaded.info.placement),
     )
 
 
