@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shimmy.llama import Model
 from shimmy.worker.placed import is_expert
+from tests.llama.test_shared_cells import lone_row
 
 BENCH = Path(__file__).parents[2] / "bench"
 
@@ -97,3 +99,14 @@ def test_the_document_has_the_marks_and_says_what_was_not_run(bench):
     assert part.strip()
     # until bench/moe has written there, in so many words
     assert "Measured on" in part or "Not yet run" in part
+
+
+def test_sinks_count_once_however_a_lone_row_is_shared_out(bench, tmp_path):
+    path = tmp_path / "tiny.gguf"
+    bench("mixtures").write(path, "gpt-oss-tiny")
+    with Model.load(path) as model:
+        alone = lone_row(model, before=0, amid=0, after=0, n_threads=1)
+        spread = np.abs(alone).max()
+        for before, amid, after in ((700, 0, 700), (0, 900, 0), (0, 0, 1000)):
+            shared = lone_row(model, before=before, amid=amid, after=after, n_threads=3)
+            assert np.abs(shared - alone).max() < 0.02 * spread
