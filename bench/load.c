@@ -86,7 +86,7 @@ static int ascending(const void * a, const void * b) {
     return (x > y) - (x < y);
 }
 
-/* "name":{"n":..,"p50":..,"p95":..,"max":..} in milliseconds; null when there is nothing */
+/* "name":{"n":..,"mean":..,"p50":..,"p95":..,"max":..} in milliseconds; null when there is nothing */
 static void print_values(const char * name, struct values * values) {
     if (!values->n) {
         printf(",\"%s\":null", name);
@@ -94,8 +94,13 @@ static void print_values(const char * name, struct values * values) {
     }
     qsort(values->at, values->n, sizeof(double), ascending);
     const size_t last = values->n - 1;
-    printf(",\"%s\":{\"n\":%zu,\"p50\":%.3f,\"p95\":%.3f,\"max\":%.3f}", name, values->n, 1e3 * values->at[last / 2],
-           1e3 * values->at[(size_t)(0.95 * (double)last + 0.5)], 1e3 * values->at[last]);
+    double       sum  = 0;
+    for (size_t i = 0; i < values->n; i++) {
+        sum += values->at[i];
+    }
+    printf(",\"%s\":{\"n\":%zu,\"mean\":%.3f,\"p50\":%.3f,\"p95\":%.3f,\"max\":%.3f}", name, values->n,
+           1e3 * sum / (double)values->n, 1e3 * values->at[last / 2], 1e3 * values->at[(size_t)(0.95 * (double)last + 0.5)],
+           1e3 * values->at[last]);
 }
 
 static char * read_file(const char * name) {

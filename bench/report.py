@@ -100,7 +100,8 @@ class Report:
             "lowest and highest behind it, a ratio is shimmy's median by llama-server's. The client (`bench/load.c`) reads the stream over",
             "HTTP on the same cores. All requests have `ignore_eos`, 128 tokens unless said; both sides get the same bodies and the same",
             "`-np` and `-c`, llama-server `--kv-unified` (shimmy's cells are always shared). No prompt is repeated from round to round.",
-            "The ceiling is what `llama-batched-bench` decodes in the same rounds: no sampling, no text, no network. With `-kvu` its",
+            "The ceiling is what `llama-batched-bench` decodes in the same rounds: no sampling, no text, no network, no prompt (a single",
+            "stream is held against it from its first token on). With `-kvu` its",
             "sequences share their cells, as in both servers here: then each token looks at the cells of all, and that costs.",
             "Weights are random (`bench/models.py`): that does not change the speed of a dense model, but what is said has no meaning.",
             "",
@@ -133,7 +134,7 @@ class Report:
             cells = [_spread(self._values(work, side, metric)) for side in SIDES]
             ratio = self._ratio(work, metric)
             shown = "–" if ratio is None else f"{ratio:.2f} ×"
-            yield f"| {title} | {metric.name}, {metric.unit} | {' | '.join(cells)} | {shown} | {_goal(metric, ratio)} |"
+            yield f"| {title} | {metric.name}, {metric.unit} | {' | '.join(cells)} | {shown} | {self._goal(work, metric)} |"
             title = ""
         # tokens of requests that were cut off at the end of such a work are not known
         if not work.long and all(
@@ -170,10 +171,9 @@ class Report:
                 if ratio is None:
                     continue
                 slower = ratio < 1 if metric.higher else ratio > 1
-                if metric.reached(ratio) is False:
-                    limit = "at least" if metric.higher else "at most"
+                if self._reached(work, metric) is False:
                     found.append(
-                        f"`{work.name}`, {metric.name}: {ratio:.2f} × llama-server's, the goal is {limit} {metric.goal:.2f} ×"
+                        f"`{work.name}`, {metric.name}: {ratio:.2f} × llama-server's, the goal is {metric.limit()}"
                     )
                 elif slower:
                     found.append(
@@ -214,27 +214,40 @@ class Report:
         runs = [run.seen for run in self.runs if run.work.name == work.name and run.side == side]
         return [1e6 * seen["cpu_seconds"] / seen["tokens"] for seen in runs if seen["tokens"]]
 
-    def _ratio(self, work: Work, metric: Metric) -> float | None:
+    def _medians(self, work: Work, metric: Metric) -> tuple[float, float] | None:
         llama, shimmy = (self._values(work, side, metric) for side in SIDES)
         if not llama or not shimmy or not statistics.median(llama):
             return None
-        return statistics.median(shimmy) / statistics.median(llama)
+        return statistics.median(llama), statistics.median(shimmy)
+
+    def _ratio(self, work: Work, metric: Metric) -> float | None:
+        medians = self._medians(work, metric)
+        return medians and medians[1] / medians[0]
+
+    def _reached(self, work: Work, metric: Metric) -> bool | None:
+        medians = self._medians(work, metric)
+        return medians and metric.reached(*medians)
+
+    def _goal(self, work: Work, metric: Metric) -> str:
+        reached = self._reached(work, metric)
+        if reached is None:
+            return metric.limit()
+        return f"{metric.limit()}: {'reached' if reached else '**not reached**'}"
 
     def _share(self, work: Work, bed: Bed, side: str) -> float | None:
         rates = self.ceilings.get((bed.name, work.ceiling or 0, False))
-        values = self._values(work, side, work.metrics[0])
+        values = self._values(work, side, work.decoding)
         return statistics.median(values) / statistics.median(rates) if rates and values else None
 
     def _metric_json(self, work: Work, metric: Metric) -> dict[str, Any]:
         ratio = self._ratio(work, metric)
         sides = {side: self._values(work, side, metric) for side in SIDES}
-        reached = None if ratio is None else metric.reached(ratio)
         return {
             "unit": metric.unit,
             **sides,
             "ratio": ratio,
             "goal": metric.goal,
-            "reached": reached,
+            "reached": self._reached(work, metric),
         }
 
 
@@ -290,12 +303,3 @@ def _spread(values: Iterable[float]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _goal(metric: Metric, ratio: float | None) -> str:
-    if metric.goal is None:
-        return ""
-    limit = f"{'≥' if metric.higher else '≤'} {metric.goal:.2f} ×"
-    if ratio is None:
-        return limit
-    return f"{limit}: {'reached' if metric.reached(ratio) else '**not reached**'}"
