@@ -105,8 +105,10 @@ def test_sinks_count_once_however_a_lone_row_is_shared_out(bench, tmp_path):
     path = tmp_path / "tiny.gguf"
     bench("mixtures").write(path, "gpt-oss-tiny")
     with Model.load(path) as model:
-        alone = lone_row(model, before=0, amid=0, after=0, n_threads=1)
+        alone = lone_row(model, n_threads=1, n_prompt=700)
         spread = np.abs(alone).max()
         for before, amid, after in ((700, 0, 700), (0, 900, 0), (0, 0, 1000)):
-            shared = lone_row(model, before=before, amid=amid, after=after, n_threads=3)
+            shared = lone_row(
+                model, before=before, amid=amid, after=after, n_threads=3, n_prompt=700
+            )
             assert np.abs(shared - alone).max() < 0.02 * spread

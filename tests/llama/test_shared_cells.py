@@ -82,9 +82,18 @@ def test_rows_do_not_compute_each_others_cells(model: Model) -> None:
 
 
 def lone_row(
-    model: Model, *, before: int, amid: int, after: int, n_threads: int
+    model: Model,
+    *,
+    n_threads: int,
+    before: int = 0,
+    amid: int = 0,
+    after: int = 0,
+    n_prompt: int = 20,
 ) -> NDArray[np.float32]:
-    """Decode TOKENS with so many cells of another sequence before, amid and behind theirs; return the last logits."""
+    """Decode a prompt and then a token at a time, with so many cells of another sequence before, amid and behind them.
+
+    Returns the last logits.
+    """
     params = ContextParams(
         n_ctx=4096,
         n_batch=2048,
@@ -107,35 +116,35 @@ def lone_row(
 
     with Context(model, params) as context:
         occupy(context, before)
-        context.decode(Batch.of(TOKENS[:20], seq_id=0))
+        context.decode(Batch.of([1 + i * 7 % 200 for i in range(n_prompt)], seq_id=0))
         occupy(context, amid)
-        for pos, token in enumerate(TOKENS[20:-1], 20):
+        for pos in range(n_prompt, n_prompt + 20):
+            if pos == n_prompt + 19:
+                occupy(context, after)
             one = Batch(1)
-            one.add(token, pos, 0, logits=False)
+            one.add(1 + pos * 7 % 200, pos, 0, logits=True)
             context.decode(one)
-        occupy(context, after)
-        last = Batch(1)
-        last.add(TOKENS[-1], len(TOKENS) - 1, 0, logits=True)
-        context.decode(last)
         return context.logits(0)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 7])
 @pytest.mark.parametrize(
     ("before", "amid", "after"),
-    [
-        (0, 0, 0),
-        (0, 0, 1000),
-        (1000, 0, 0),
-        (700, 0, 700),
-        (0, 900, 0),
-        (501, 313, 207),
-        (0, 0, 470),
-    ],
+    [(0, 0, 1000), (1000, 0, 0), (1, 0, 700), (0, 900, 0), (501, 313, 207), (0, 0, 470)],
 )
-def test_a_lone_row_is_shared_out_among_threads_wherever_its_cells_are(
-    model: Model, before: int, amid: int, after: int, n_threads: int
+@pytest.mark.parametrize("n_prompt", [20, 100, 700])
+def test_a_lone_row_says_the_same_to_the_bit_wherever_its_cells_are(
+    model: Model, before: int, amid: int, after: int, n_threads: int, n_prompt: int
 ) -> None:
-    alone = lone_row(model, before=0, amid=0, after=0, n_threads=1)
-    shared = lone_row(model, before=before, amid=amid, after=after, n_threads=n_threads)
-    np.testing.assert_allclose(shared, alone, atol=2e-2)
+    """Whether its prompt is fed in tiles or not, and its cells are split among the threads or not."""
+    alone = lone_row(model, n_threads=n_threads, n_prompt=n_prompt)
+    among_others = lone_row(
+        model, before=before, amid=amid, after=after, n_threads=n_threads, n_prompt=n_prompt
+    )
+    np.testing.assert_array_equal(among_others, alone)
+
+
+@pytest.mark.parametrize("n_prompt", [20, 100, 700])
+def test_threads_share_out_a_lone_row(model: Model, n_prompt: int) -> None:
+    one, several = (lone_row(model, n_threads=n, n_prompt=n_prompt) for n in (1, 5))
+    np.testing.assert_allclose(several, one, atol=5e-2)
