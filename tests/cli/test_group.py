@@ -11,6 +11,7 @@ import pytest
 
 from shimmy.cli import flags
 from shimmy.cli.group import COMMANDS, main
+from shimmy.cli.sections import SECTIONS
 from shimmy.config import GPU_BACKENDS
 from shimmy.errors import ConfigError
 
@@ -142,3 +143,24 @@ def test_a_reader_that_left_is_no_error(home):
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode in {0, 141}
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["serve", "generate", "probe", "plan", "bench"])
+def test_help_with_many_flags_has_headings_and_every_flag_once(shimmy, name):
+    command = main.get_command(click.Context(main), name)
+    text = shimmy(name, "--help").stdout
+    lines = text.splitlines()
+    for heading in SECTIONS:
+        assert lines.count(f"{heading}:") == 1
+    written = [line.strip().split()[0].rstrip(",") for line in lines if line.startswith("  -")]
+    options = [param.opts[0] for param in command.params if isinstance(param, click.Option)]
+    assert sorted(written) == sorted([*options, "-h"])
+
+
+def test_sections_name_flags_that_there_are():
+    names = {
+        param.name
+        for command in ("serve", "bench")
+        for param in main.get_command(click.Context(main), command).params
+    }
+    assert {name for section in SECTIONS.values() for name in section} <= names

@@ -74,7 +74,7 @@ NO_PROMPT = "give a prompt: --prompt TEXT, or text on standard input"
         ("inspect folder", FAILURE, FOLDER),
         ("inspect text.gguf", FAILURE, NOT_GGUF),
         ("probe text.gguf", FAILURE, NOT_GGUF),
-        ("rm shimmy-demo", FAILURE, "remove it yourself"),
+        ("rm shimmy-demo", FAILURE, "a part of shimmy itself"),
         ("pull nonsense", FAILURE, "`shimmy recommend --all` lists it"),
         ("bench --url nonsense", FAILURE, "--url: 'nonsense' is not http://HOST:PORT/v1"),
     ],

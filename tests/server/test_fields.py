@@ -61,6 +61,12 @@ def test_what_is_wrong_is_named(body, param, code):
         assert param in caught.value.message
 
 
+@pytest.mark.parametrize("body", [b"", b" \n"])
+def test_a_body_that_is_empty_is_called_empty(body):
+    with pytest.raises(FieldError, match="the body is empty: send a JSON object"):
+        decode(decoder, body)
+
+
 def test_unknown_fields_are_accepted():
     assert decode(decoder, b'{"items":[],"whatever":[{"a":NULL}]}'.replace(b"NULL", b"null"))
 

@@ -10,6 +10,7 @@ import click
 from shimmy.cli.engine_flags import engine_flags, engine_options
 from shimmy.cli.flags import GlobalFlags, global_flags
 from shimmy.cli.numbers import Real, Whole
+from shimmy.cli.sections import SectionedCommand
 from shimmy.engine.types.options import MAX_PARALLEL, EngineOptions
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def _levels(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[i
     return levels
 
 
-@click.command(name="bench")
+@click.command(name="bench", cls=SectionedCommand)
 @global_flags("model_dirs", "gpu_backend", "moe")
 @click.argument("name", metavar="[NAME|PATH]", required=False)
 @click.option("--url", metavar="URL", help="Measure a server: its OpenAI API, as in http://H:P/v1.")

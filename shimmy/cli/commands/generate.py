@@ -10,6 +10,7 @@ import click
 from shimmy.cli.engine_flags import engine_flags, engine_options
 from shimmy.cli.flags import GlobalFlags, global_flags
 from shimmy.cli.numbers import Real, Whole
+from shimmy.cli.sections import SectionedCommand
 from shimmy.engine.types.event import Delta, Finished
 from shimmy.engine.types.options import EngineOptions
 from shimmy.engine.types.prompt import ChatPrompt, Message, Prompt, TextPrompt
@@ -19,7 +20,7 @@ from shimmy.engine.types.sampling import SamplingParams
 _NO_PROMPT = "give a prompt: --prompt TEXT, or text on standard input"
 
 
-@click.command(name="generate")
+@click.command(name="generate", cls=SectionedCommand)
 @global_flags("model_dirs", "gpu_backend", "moe")
 @click.argument("name", metavar="[NAME|PATH]", required=False)
 @click.option("--prompt", metavar="TEXT", help="The prompt; '-' or none reads standard input.")

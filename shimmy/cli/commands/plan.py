@@ -7,12 +7,13 @@ import click
 from shimmy.cli.engine_flags import engine_flags, engine_options
 from shimmy.cli.flags import GlobalFlags, global_flags
 from shimmy.cli.numbers import Whole
+from shimmy.cli.sections import SectionedCommand
 from shimmy.engine.types.options import MAX_PARALLEL
 
 EXIT_NO_ROOM = 1
 
 
-@click.command(name="plan")
+@click.command(name="plan", cls=SectionedCommand)
 @global_flags("config", "model_dirs", "gpu_backend", "moe")
 @click.argument("name", metavar="NAME|PATH")
 @click.option(

@@ -6,13 +6,14 @@ import click
 
 from shimmy.cli.engine_flags import engine_flags, engine_options
 from shimmy.cli.flags import GlobalFlags, global_flags
+from shimmy.cli.sections import SectionedCommand
 from shimmy.engine.types.info import DevicePlacement, ModelInfo
 from shimmy.engine.types.options import EngineOptions
 
 EXIT_NO_LOAD = 2
 
 
-@click.command(name="probe")
+@click.command(name="probe", cls=SectionedCommand)
 @global_flags("model_dirs", "gpu_backend", "moe")
 @click.argument("name", metavar="NAME|PATH")
 @engine_flags

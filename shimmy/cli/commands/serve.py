@@ -15,6 +15,7 @@ from shimmy.cli.engine_flags import engine_flags, engine_options
 from shimmy.cli.flags import GlobalFlags, global_flags
 from shimmy.cli.numbers import Whole
 from shimmy.cli.pool_flags import pool_flags
+from shimmy.cli.sections import SectionedCommand
 from shimmy.config import ServerConfig
 from shimmy.engine.types.options import MAX_PARALLEL, EngineOptions
 from shimmy.errors import (
@@ -40,7 +41,7 @@ def _name(_ctx: click.Context, _param: click.Parameter, value: str | None) -> st
     return value
 
 
-@click.command(name="serve")
+@click.command(name="serve", cls=SectionedCommand)
 @global_flags("config", "model_dirs", "gpu_backend", "moe")
 @click.option(
     "--bind",

@@ -41,6 +41,8 @@ def plan_removal(entry: ModelEntry, others: list[ModelEntry], root: Path) -> Rem
         PullError: the model does not lie where shimmy pulls to, or a link leads out of there.
     """
     path = Path(entry.path)
+    if entry.source == "builtin":
+        raise PullError(f"{entry.name} is a part of shimmy itself and goes with it")
     _inside(path, root)
     files = paths_of(path)
     kept = {other.projector for other in others if other.path != entry.path}

@@ -33,9 +33,8 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FieldError(
-            f"the body is not JSON: {error}", param=None, code="invalid_json"
-        ) from error
+        what = f"is not JSON: {error}" if body.strip() else "is empty: send a JSON object"
+        raise FieldError(f"the body {what}", param=None, code="invalid_json") from error
     except RecursionError as error:
         raise FieldError(
             "the body is nested too deeply", param=None, code="invalid_json"
