@@ -84,7 +84,7 @@ class Registry:
         """
         registered = [register(model_path, name=alias)] if model_path else []
         base = Path(BASE_GGUF.get())
-        if not registered and base.is_file():
+        if not registered and _is_file(base):
             registered.append(_with_lora(register(base)))
         return cls(
             registered=registered,
@@ -234,6 +234,14 @@ def _with_lora(entry: ModelEntry) -> ModelEntry:
     if found := flaw(path):
         raise ConfigError(f"{LORA_GGUF.name}: {found}", param=LORA_GGUF.name)
     return msgspec.structs.replace(entry, lora=((str(path), 1.0),))
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; one that may not be looked at is, for reading it says why."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 def _file(path: str) -> tuple[int, int] | None:
