@@ -12,15 +12,26 @@ ROOT = Path(__file__).parents[1]
 
 # package: what its modules may import of shimmy, besides itself
 TABLE = {
-    "cli": {"server", "models", "engine", "config", "errors", "__version__"},
+    "cli": {
+        "server",
+        "models",
+        "engine",
+        "config",
+        "errors",
+        "log_format",
+        "memory",
+        "__version__",
+    },
     "server": {"models", "engine", "config", "errors", "__version__"},
-    "models": {"engine", "config", "errors"},
+    "models": {"engine", "config", "errors", "memory"},
     # reaches the worker by the name of its entry point only: `-m`, or importlib for a thread
     "engine": {"config", "errors"},
-    "worker": {"llama", "engine.types", "errors"},
+    "worker": {"llama", "engine.types", "errors", "log_format", "memory"},
     "llama": {"errors"},
     "config": {"errors"},
     "errors": set(),
+    "log_format": set(),
+    "memory": set(),
     "__init__": {"engine", "errors"},
     "__main__": {"cli"},
 }

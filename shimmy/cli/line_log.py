@@ -12,6 +12,8 @@ import queue
 import sys
 import threading
 
+from shimmy.log_format import JsonLines
+
 N_LINES = 10_000
 """Lines that may wait; further ones are dropped and counted."""
 
@@ -51,7 +53,7 @@ class LineLog(logging.Handler):
             line = self._lines.get()
             n_dropped = self._take_dropped()
             if n_dropped:
-                line += f"{n_dropped} log lines before this were dropped: nobody read them\n"
+                line += self.format(_notice(n_dropped)) + "\n"
             self._put(line.encode(errors="backslashreplace"))
             self._lines.task_done()
 
@@ -73,9 +75,14 @@ class LineLog(logging.Handler):
             self._drop()
 
 
-def log_to_stderr(level: int | str) -> None:
+def log_to_stderr(level: int | str, *, as_json: bool = False) -> None:
     """Send log records of all threads to standard error, without waiting for its reader."""
     handler = LineLog(sys.__stderr__.fileno() if sys.__stderr__ is not None else 2)
-    logging.basicConfig(
-        level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=[handler]
-    )
+    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonLines() if as_json else text)
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+def _notice(n_dropped: int) -> logging.LogRecord:
+    said = f"{n_dropped} log lines before this were dropped: nobody read them"
+    return logging.LogRecord(__name__, logging.WARNING, __file__, 0, said, None, None)

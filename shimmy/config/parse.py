@@ -7,6 +7,8 @@ import re
 
 MIB = 1024 * 1024
 LOG_LEVELS = ("error", "warning", "info", "debug")
+LOG_FORMATS = ("text", "json")
+CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 GPU_BACKENDS = (
     "auto", "cpu", "cuda", "vulkan", "opencl", "metal", "hip", "sycl", "musa", "cann",
 )  # fmt: skip
@@ -83,6 +85,32 @@ def parse_level(text: str) -> str:
     if text.lower() not in LOG_LEVELS:
         raise ValueError(f"expected one of {', '.join(LOG_LEVELS)}")
     return text.lower()
+
+
+def parse_log_format(text: str) -> str:
+    """Read one of `LOG_FORMATS`."""
+    if text.lower() not in LOG_FORMATS:
+        raise ValueError(f"expected one of {', '.join(LOG_FORMATS)}")
+    return text.lower()
+
+
+def parse_kv_quant(text: str) -> str:
+    """Read f32 or int4, the Rust shimmy's words, or a type of --cache-type-k; return the type."""
+    word = text.lower()
+    if word not in {"int4", *CACHE_TYPES}:
+        raise ValueError(f"expected int4 or one of {', '.join(CACHE_TYPES)}")
+    return "q4_0" if word == "int4" else word
+
+
+def parse_stretch(text: str) -> float:
+    """Read how many times the context is stretched; return --rope-freq-scale's factor for it."""
+    try:
+        times = float(text)
+    except ValueError:
+        times = 0.0
+    if not 1.0 <= times < math.inf:
+        raise ValueError("expected a number, 1 or more: 2 doubles the context")
+    return 1.0 / times
 
 
 def parse_gpu_backend(text: str) -> str:

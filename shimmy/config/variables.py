@@ -11,9 +11,12 @@ from shimmy.config.parse import (
     parse_count,
     parse_duration,
     parse_gpu_backend,
+    parse_kv_quant,
     parse_level,
+    parse_log_format,
     parse_seconds,
     parse_size,
+    parse_stretch,
     parse_switch,
     parse_words,
 )
@@ -22,6 +25,8 @@ from shimmy.config.variable import Variable
 NO_WORDS: tuple[str, ...] = ()
 NO_COUNT: int | None = None
 NO_SWITCH: bool | None = None
+NO_NUMBER: float | None = None
+NO_WORD: str | None = None
 
 CONFIG_FILE = Variable(
     name="SHIMMY_CONFIG",
@@ -148,6 +153,24 @@ MAX_CTX = Variable(
     parse=parse_count,
     meaning="context in tokens, as --ctx-size",
 )
+KV_QUANT = Variable(
+    name="SHIMMY_KV_QUANT",
+    default=NO_WORD,
+    parse=parse_kv_quant,
+    meaning="type of the KV cache, as --cache-type-k and --cache-type-v; int4 is q4_0",
+)
+PREFILL_CHUNK = Variable(
+    name="SHIMMY_PREFILL_CHUNK",
+    default=2048,
+    parse=parse_count,
+    meaning="tokens of prompts that one step takes in at most, as --batch-size",
+)
+ROPE_SCALE = Variable(
+    name="SHIMMY_ROPE_SCALE",
+    default=NO_NUMBER,
+    parse=parse_stretch,
+    meaning="how many times the context is stretched: 2 is --rope-freq-scale 0.5",
+)
 CPU_THREADS = Variable(
     name="SHIMMY_CPU_THREADS",
     default=NO_COUNT,
@@ -166,13 +189,21 @@ LOG_LEVEL = Variable(
     parse=parse_level,
     meaning="what llama.cpp and the server log: error, warning, info or debug",
 )
+LOG_FORMAT = Variable(
+    name="SHIMMY_LOG_FORMAT",
+    default="text",
+    parse=parse_log_format,
+    meaning="how the server writes its log: text, or json with one object per line",
+)
 
 AnyVariable: TypeAlias = (
     Variable[str]
+    | Variable[str | None]
     | Variable[int]
     | Variable[int | None]
     | Variable[bool | None]
     | Variable[float]
+    | Variable[float | None]
     | Variable[tuple[str, ...]]
 )
 
@@ -198,8 +229,12 @@ VARIABLES = (
     IDLE_UNLOAD,
     GPU_BACKEND,
     MAX_CTX,
+    KV_QUANT,
+    PREFILL_CHUNK,
+    ROPE_SCALE,
     CPU_THREADS,
     MMAP,
     LOG_LEVEL,
+    LOG_FORMAT,
 )
 """Every `SHIMMY_*` variable that is read anywhere, in the order in which documents list them."""

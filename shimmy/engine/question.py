@@ -39,13 +39,16 @@ async def ask(command: Describe | Plan, kind: type[AnswerT], *, seconds: float) 
     """Start a worker, send it `command`, and return its answer, which is a `kind`.
 
     Raises:
-        EngineDeadError: the question killed the worker.
+        EngineDeadError: the question killed the worker, or none could be started.
         TimeoutError: there was no answer within `seconds`.
         ShimmyError: what the worker says.
     """
     listener = _Listener(kind)
     transport = ProcessTransport()
-    await transport.start(listener)
+    try:
+        await transport.start(listener)
+    except OSError as error:
+        raise EngineDeadError(f"the worker could not be started: {error}") from error
     try:
         transport.send(command)
         return await asyncio.wait_for(listener.answer, seconds)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from shimmy.engine.types.info import SystemInfo
 from shimmy.engine.types.options import EngineOptions
+from shimmy.memory import main_memory
 from shimmy.models.entry import ModelEntry
 
 MAX_MODELS = 4
@@ -29,10 +30,8 @@ class Holding:
 
 
 def host_memory() -> int:
-    """Return the bytes of main memory that are free or can be made free."""
-    import psutil
-
-    return int(psutil.virtual_memory().available)
+    """Return the bytes of main memory that are free or can be made free, as a container may too."""
+    return main_memory().free
 
 
 def gpu_memory(system: SystemInfo) -> int:

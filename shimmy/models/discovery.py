@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ from shimmy.models.index import Index
 from shimmy.models.shards import Found, Set, join, of_file
 from shimmy.models.stores.candidate import NO_EXTRAS, Candidate, Extras, Skipped, Store
 from shimmy.models.stores.folder import Seen, walk
-from shimmy.models.stores.places import Machine, places
+from shimmy.models.stores.places import Machine, listed_folders, places
 
 
 class FoundModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,15 +66,30 @@ def search_roots(
 
     `model_dirs` (the flag --model-dirs) takes the place of SHIMMY_MODEL_PATHS.
     """
-    machine = Machine(
+    machine = _machine(environ, cwd)
+    listed = MODEL_PATHS.get(environ) if model_dirs is None else model_dirs
+    found = places(machine, base_gguf=BASE_GGUF.get(environ), listed=listed)
+    return [Path(place) for place in found]
+
+
+def not_folders(model_dirs: str) -> list[Path]:
+    """Return those of the folders in `model_dirs` that are none; what may not be seen counts as one."""
+    found = []
+    for place in listed_folders(_machine(None, None), model_dirs):
+        path = Path(place)
+        with contextlib.suppress(OSError):  # the search says so itself
+            if not path.is_dir():
+                found.append(path)
+    return found
+
+
+def _machine(environ: Mapping[str, str] | None, cwd: Path | None) -> Machine:
+    return Machine(
         platform=sys.platform,
         environ=os.environ if environ is None else environ,
         home=str(Path.home()),
         cwd=str(cwd or Path.cwd()),
     )
-    listed = MODEL_PATHS.get(environ) if model_dirs is None else model_dirs
-    found = places(machine, base_gguf=BASE_GGUF.get(environ), listed=listed)
-    return [Path(place) for place in found]
 
 
 def discover(roots: Iterable[Path], index: Index | None = None) -> Scan:
@@ -82,18 +98,18 @@ def discover(roots: Iterable[Path], index: Index | None = None) -> Scan:
     Shards are listed once, under the first one. `index` spares reading what it knows.
     """
     index = index or Index()
-    seen: Seen = set()
+    seen: Seen = {}
     found: list[Found] = []
-    skipped: list[Skipped] = []
+    skipped: dict[str, Skipped] = {}
     for root in roots:
         for item in walk(root, seen):
             outcome = item if isinstance(item, Skipped) else _look(item, index)
             if isinstance(outcome, Skipped):
-                skipped.append(outcome)
+                skipped.setdefault(outcome.path, outcome)
             else:
                 found.append(outcome)
     index.save()
-    return _sort(_once(found), skipped)
+    return _sort(_once(found), list(skipped.values()))
 
 
 def examine(path: Path) -> FoundModel:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 import msgspec
 
 from shimmy.errors import GgufError
+from shimmy.models import cache_file
 from shimmy.models.gguf.facts import Facts, facts_of
 from shimmy.models.gguf.file import read_gguf
 
@@ -78,15 +78,12 @@ class Index:
         while len(self._files) > MAX_FILES:
             del self._files[next(iter(self._files))]
         with contextlib.suppress(OSError):
-            _replace(self._path, msgspec.msgpack.encode(self._files))
+            cache_file.replace(self._path, self._files)
 
     def _load(self) -> dict[bytes, _Known]:
         if self._files is None:
-            self._files = {}
-            with contextlib.suppress(OSError, msgspec.DecodeError, RecursionError):
-                if self._path is not None and self._path.stat().st_size <= MAX_BYTES:
-                    content = self._path.read_bytes()
-                    self._files = msgspec.msgpack.decode(content, type=dict[bytes, _Known])
+            found = self._path and cache_file.read(self._path, dict[bytes, _Known], most=MAX_BYTES)
+            self._files = found or {}
         return self._files
 
 
@@ -95,15 +92,3 @@ def _read(path: str, status: os.stat_result) -> _Known:
         return _Known(status.st_size, status.st_mtime_ns, facts_of(read_gguf(path)))
     except GgufError as error:
         return _Known(status.st_size, status.st_mtime_ns, None, error.message, error.remedy)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink()
-        raise

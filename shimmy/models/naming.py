@@ -23,12 +23,12 @@ def name_all(
     it, the others their folder's name after an `@`, with as many folders as it takes.
     """
     models = list(found)
-    kept = {
-        (model.path, model.stem): name
-        for model in models
-        if (name := before.get((model.path, model.stem))) is not None and name not in taken
-    }
-    taken |= set(kept.values())
+    kept: dict[Identity, str] = {}
+    for model in models:
+        name = before.get((model.path, model.stem))
+        if name is not None and name not in taken:
+            kept[model.path, model.stem] = name
+            taken.add(name)
     return [
         (
             kept.get((model.path, model.stem))

@@ -20,6 +20,7 @@ from shimmy.models.entry import ModelEntry
 from shimmy.models.gguf.facts import Kind
 from shimmy.models.index import Index
 from shimmy.models.naming import Identity, closest, free_name, loose, name_all
+from shimmy.models.owners import Owners
 
 # Seconds after which a list of models is looked at again before it is shown.
 FRESH = 5.0
@@ -51,6 +52,7 @@ class Registry:
         builtin: ModelEntry | None = None,
         alias: str | None = None,
         index: Index | None = None,
+        owners: Owners | None = None,
     ) -> None:
         """Scan `roots`. `alias` is one more name of the default model."""
         self._registered = list(registered)
@@ -58,7 +60,8 @@ class Registry:
         self._builtin = builtin
         self._alias = alias
         self._index = index or Index()
-        self._names: dict[Identity, str] = {}
+        self._owners = owners or Owners()
+        self._names: dict[Identity, str] = self._owners.names()
         self._lock = threading.Lock()
         self._entries: list[ModelEntry] = []
         self._scan = Scan(models=[])
@@ -84,7 +87,7 @@ class Registry:
         """
         registered = [register(model_path, name=alias)] if model_path else []
         base = Path(BASE_GGUF.get())
-        if not registered and base.is_file():
+        if not registered and _is_file(base):
             registered.append(_with_lora(register(base)))
         return cls(
             registered=registered,
@@ -92,6 +95,7 @@ class Registry:
             builtin=demo_entry(),
             alias=None if model_path else alias,
             index=Index.standard(),
+            owners=Owners.standard(),
         )
 
     @property
@@ -177,6 +181,7 @@ class Registry:
         models = [model for model in scan.models if model.file not in files]
         named = name_all(models, names, self._names)
         self._names = {(model.path, model.stem): name for name, model in named}
+        self._owners.keep(self._names)
         discovered = []
         for title, model in named:
             aliases = [alias for alias in dict.fromkeys(model.aliases) if alias not in names]
@@ -234,6 +239,14 @@ def _with_lora(entry: ModelEntry) -> ModelEntry:
     if found := flaw(path):
         raise ConfigError(f"{LORA_GGUF.name}: {found}", param=LORA_GGUF.name)
     return msgspec.structs.replace(entry, lora=((str(path), 1.0),))
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; one that may not be looked at is, for reading it says why."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 def _file(path: str) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from shimmy.llama import log
 from shimmy.llama.context import Context
 from shimmy.llama.context_params import ContextParams, FlashAttn, RopeScaling
 from shimmy.llama.window import Window, window_of
+from shimmy.memory import main_memory
 from shimmy.worker.choice import choice
 from shimmy.worker.cores import n_threads
 from shimmy.worker.portions import SCORED_BITE
@@ -137,9 +138,7 @@ def cache_bytes(options: EngineOptions) -> int:
     """Return the size of the host cache: by default a quarter of the free memory, within bounds."""
     if options.cache_ram is not None:
         return options.cache_ram * _MIB
-    import psutil
-
-    return min(MAX_CACHE_RAM * _MIB, psutil.virtual_memory().available // 4)
+    return min(MAX_CACHE_RAM * _MIB, main_memory().free // 4)
 
 
 def default_n_ctx(model: Model, options: EngineOptions) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shimmy.llama import log
 from shimmy.llama.log import LogLevel, LogLine, LogPump
+from shimmy.log_format import JsonLines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +33,14 @@ _logger = logging.getLogger("shimmy.llama")
 
 
 @contextmanager
-def forward_logs(level: str) -> Iterator[None]:
-    """Pump lines of `level` and above into logging while the block runs."""
+def forward_logs(level: str, form: str = "text") -> Iterator[None]:
+    """Pump lines of `level` and above into logging while the block runs.
+
+    The form `json` is given to all that this process logs; `text` leaves that as it is.
+    """
+    if form == "json":
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonLines())
     log.set_level(_LEVELS.get(level, LogLevel.WARN))
     with LogPump(_forward):
         yield

@@ -50,6 +50,7 @@ def plan(
     there, best = _best(options, chosen, free, cancelled)
     search = Search(chosen, there, cancelled)
     lacking = there.lacking(best.measured)
+    slow = [] if lacking else _slowness(best.measured, free)
     n_parallel = options.n_parallel or DEFAULT_N_PARALLEL
     train = best.measured.n_ctx_train * n_parallel
     n_ctx_max = min(search.n_ctx_max(best.measured, margin=False), train)
@@ -69,7 +70,7 @@ def plan(
         n_swa=best.measured.n_swa,
         swa_full=best.measured.swa_full,
         devices=_devices(best.measured, free),
-        changes=_changes(options, best, free),
+        changes=[*slow, *_changes(options, best)],
         problem=_problem(best, chosen, there, n_ctx_max) if lacking else None,
     )
 
@@ -163,9 +164,9 @@ def _devices(measured: Measure, there: Room) -> list[PlannedDevice]:
     ]
 
 
-def _changes(asked: EngineOptions, best: Choice, free: Room) -> list[str]:
+def _changes(asked: EngineOptions, best: Choice) -> list[str]:
     """Say what was chosen because memory is short, and what that costs."""
-    got, notes = best.options, _slowness(best.measured, free)
+    got, notes = best.options, list[str]()
     if got.n_ctx != asked.n_ctx:
         notes.append(f"the context is {got.n_ctx} tokens, so that it fits: -c/--ctx-size sets it")
     if got.n_cpu_moe != asked.n_cpu_moe:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from shimmy.llama import backend
+from shimmy.memory import free_swap, main_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,11 +56,9 @@ class Room:
 
 def room(devices: Sequence[str]) -> Room:
     """Return what is free now on the host and on these devices."""
-    import psutil
-
-    memory = psutil.virtual_memory()
-    free, total = {HOST: int(memory.available)}, {HOST: int(memory.total)}
+    memory = main_memory()
+    free, total = {HOST: memory.free}, {HOST: memory.total}
     for device in backend.devices():
         if device.name in devices and device.memory_total > 0:
             free[device.name], total[device.name] = device.memory_free, device.memory_total
-    return Room(free=free, total=total, swap=int(psutil.swap_memory().free))
+    return Room(free=free, total=total, swap=free_swap())

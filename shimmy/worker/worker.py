@@ -123,7 +123,7 @@ class Worker:
 
     def _run(self, options: EngineOptions) -> None:
         """Load, then loop until stopped. Thread: the engine's, for its whole life."""
-        with forward_logs(options.log_level):
+        with forward_logs(options.log_level, options.log_format):
             self._load_and_loop(options)
 
     def _load_and_loop(self, options: EngineOptions) -> None:

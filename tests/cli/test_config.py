@@ -10,6 +10,7 @@ import pytest
 from shimmy.cli.commands import serve
 from shimmy.config import VARIABLES, parse_duration, parse_size
 from tests.models import gguf
+from tests.support.nobody import nobody
 
 
 @pytest.fixture
@@ -189,6 +190,25 @@ def test_a_file_that_is_not_there_is_named(shimmy, monkeypatch):
     assert (result.exit_code, "SHIMMY_CONFIG" in result.stderr) == (1, True)
 
 
+def test_a_file_that_may_not_be_looked_at_is_an_error_only_where_it_was_named(
+    shimmy, shared, monkeypatch
+):
+    closed = shared / "closed"
+    (closed / "shimmy").mkdir(parents=True)
+    path = closed / "shimmy" / "shimmy.toml"
+    path.write_text("[models]\nmax = 1\n")
+    closed.chmod(0)
+    monkeypatch.chdir(shared)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(closed))
+    with nobody():
+        result = shimmy("config")
+        named = shimmy("config", "--config", path)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (named.exit_code, named.stderr) == (
+        1, f"error: {path} cannot be read: Permission denied\n"
+    )  # fmt: skip
+
+
 def test_the_file_reaches_the_engine_the_server_and_the_pool(served, write, tmp_path):
     adapter = gguf.write_lora(tmp_path / "x.gguf")
     write(f"""
@@ -278,6 +298,11 @@ def test_a_model_of_the_file_is_served_first_and_must_load(served, write, tmp_pa
         ("SHIMMY_MAX_CTX", "2048", "engine.n_ctx", 2048),
         ("SHIMMY_GPU_BACKEND", "cpu", "engine.gpu_backend", "cpu"),
         ("SHIMMY_ENGINE_BACKEND", "cpu", "engine.gpu_backend", "cpu"),
+        ("SHIMMY_KV_QUANT", "int4", "engine.cache_type_k", "q4_0"),
+        ("SHIMMY_KV_QUANT", "F32", "engine.cache_type_v", "f32"),
+        ("SHIMMY_PREFILL_CHUNK", "512", "engine.n_batch", 512),
+        ("SHIMMY_ROPE_SCALE", "4", "engine.rope_freq_scale", 0.25),
+        ("SHIMMY_LOG_FORMAT", "JSON", "log.format", "json"),
         ("SHIMMY_MMAP", "0", "engine.load_mode", "none"),
         ("SHIMMY_MMAP", "on", "engine.load_mode", "mmap"),
         ("SHIMMY_HOST", "0.0.0.0", "server.host", "0.0.0.0"),
@@ -308,6 +333,11 @@ def test_variables_reach_their_settings(settings, monkeypatch, variable, text, k
         ("SHIMMY_IDLE_UNLOAD", "later"),
         ("SHIMMY_MMAP", "maybe"),
         ("SHIMMY_LOG_LEVEL", "loud"),
+        ("SHIMMY_LOG_FORMAT", "xml"),
+        ("SHIMMY_KV_QUANT", "int3"),
+        ("SHIMMY_PREFILL_CHUNK", "all"),
+        ("SHIMMY_ROPE_SCALE", "0.5"),
+        ("SHIMMY_ROPE_SCALE", "nan"),
     ],
 )
 def test_a_variable_that_cannot_be_is_named(shimmy, monkeypatch, variable, text):
@@ -331,6 +361,19 @@ def test_other_names_of_a_variable_count_where_the_first_is_unset(monkeypatch, s
     monkeypatch.setenv("SHIMMY_MODEL_DIRS", "/old")
     monkeypatch.setenv("SHIMMY_MODEL_PATHS", "/new")
     assert settings()["models.dirs"] == ("/new", "SHIMMY_MODEL_PATHS")
+
+
+def test_every_variable_of_the_rust_shimmy_is_known():
+    """shimmy.md 3; not SHIMMY_URL, which its framework templates read, nor what its build read."""
+    known = {name for item in VARIABLES for name in (item.name, *item.also)}
+    assert known >= {
+        "SHIMMY_BASE_GGUF", "SHIMMY_LORA_GGUF", "SHIMMY_MODEL_PATHS", "SHIMMY_BIND_ADDRESS",
+        "SHIMMY_MAX_CTX", "SHIMMY_KV_QUANT", "SHIMMY_PREFILL_CHUNK", "SHIMMY_ROPE_SCALE",
+        "SHIMMY_GPU_BACKEND", "SHIMMY_PORT", "SHIMMY_HOST", "SHIMMY_LOG_LEVEL",
+        "SHIMMY_LOG_FORMAT", "SHIMMY_CPU_THREADS", "SHIMMY_MAX_MEMORY", "SHIMMY_MMAP",
+        "SHIMMY_MODEL_DIRS", "SHIMMY_MODELS_DIR", "SHIMMY_MODEL", "SHIMMY_BIND",
+        "SHIMMY_ENGINE_BACKEND", "LIBSHIMMY_MODEL_PATH", "SHIMMY_API_KEY",
+    }  # fmt: skip
 
 
 def test_no_variable_has_two_meanings():

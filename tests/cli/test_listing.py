@@ -8,6 +8,7 @@ from shimmy.models import registry as registry_module
 from shimmy.models.entry import ModelEntry
 from tests.models import gguf
 from tests.models.test_stores import manifest
+from tests.support.nobody import nobody
 
 
 @pytest.fixture(autouse=True)
@@ -208,6 +209,47 @@ def test_discover_says_why_something_cannot_be_used(shimmy, home):
     assert skipped["reason"] == "1 of 3 shards are there"
 
 
-def test_issue_12_a_folder_that_does_not_exist_is_no_error(shimmy):
-    assert shimmy("list", "--model-dirs", "/nowhere").exit_code == 0
-    assert shimmy("discover", "--model-dirs", "/nowhere").exit_code == 0
+@pytest.mark.parametrize("command", ["list", "discover"])
+def test_issue_12_a_folder_that_does_not_exist_is_a_warning_and_no_error(
+    shimmy, home, tmp_path, monkeypatch, command
+):
+    file = gguf.write(tmp_path / "there" / "m.gguf")
+    result = shimmy(command, "--short", "--model-dirs", f"/nowhere;{file};{file.parent}")
+    assert result.exit_code == 0
+    assert "m" in result.stdout.split()
+    assert result.stderr.splitlines() == [
+        "warning: --model-dirs: /nowhere does not exist",
+        f"warning: --model-dirs: {file} is a file: name its folder",
+    ]
+    monkeypatch.setenv("SHIMMY_MODEL_PATHS", "/nowhere")
+    said = "warning: SHIMMY_MODEL_PATHS: /nowhere does not exist\n"
+    assert shimmy(command, "--json").stderr == said
+    assert shimmy(command, "--model-dirs", str(file.parent)).stderr == ""
+    monkeypatch.delenv("SHIMMY_MODEL_PATHS")
+    assert shimmy(command).stderr == "", "the usual places need not be there"
+    config = home / "shimmy.toml"
+    config.write_text('[models]\ndirs = ["/nowhere"]\n')
+    result = shimmy("--config", config, command)
+    assert result.stderr == f"warning: {config}: /nowhere does not exist\n"
+    if command == "discover":
+        assert "/nowhere (no such folder)" in result.stdout
+
+
+def test_what_may_not_be_looked_at_is_one_sentence(shimmy, shared, monkeypatch):
+    path = gguf.write(shared / "closed" / "models" / "m.gguf")
+    path.parent.parent.chmod(0)
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(shared))
+    monkeypatch.chdir(shared)
+    with nobody():
+        listed = shimmy("discover", "--model-dirs", path.parent)
+        inspected = shimmy("inspect", path)
+        monkeypatch.setenv("SHIMMY_BASE_GGUF", str(path))
+        based = shimmy("list")
+    assert (listed.exit_code, listed.stderr) == (0, "")
+    assert f"{path.parent} (cannot be read: Permission denied)" in listed.stdout
+    for result in (inspected, based):
+        assert result.exit_code == 1
+        assert result.stderr == (
+            f"error: model file {path} cannot be read: Permission denied; check the path\n"
+        )

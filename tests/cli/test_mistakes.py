@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.models import gguf
+from tests.support.nobody import nobody
 
 USAGE, FAILURE = 2, 1
 
@@ -124,8 +125,10 @@ def test_a_server_that_is_not_there_is_said_in_plain_words(shimmy, closed):
     assert "cannot be reached (Connection refused): check the network" in said(result)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_named(shimmy, home: Path):
-    (home / "text.gguf").chmod(0)
-    result = shimmy("inspect", "text.gguf")
+def test_a_file_that_may_not_be_read_is_named(shimmy, shared: Path, monkeypatch):
+    (shared / "text.gguf").touch(0)
+    monkeypatch.chdir(shared)
+    monkeypatch.setenv("HOME", str(shared))
+    with nobody():
+        result = shimmy("inspect", "text.gguf")
     assert "text.gguf cannot be read: Permission denied" in said(result)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -51,6 +52,16 @@ def test_a_broken_file_is_one_sentence(shimmy, broken):
     result = shimmy("plan", broken)
     assert result.exit_code == 1
     assert result.stderr.count("error:") == 1
+
+
+@pytest.mark.parametrize("command", [("plan", "shimmy-demo"), ("gpu-info",), ("recommend",)])
+def test_a_worker_that_cannot_be_started_is_one_sentence(shimmy, monkeypatch, tmp_path, command):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    result = shimmy(*command)
+    said = result.stderr.strip()
+    assert "the worker could not be started: [Errno 2]" in said
+    assert len(said.splitlines()) == 1
+    assert result.exit_code == (0 if command == ("recommend",) else 1)
 
 
 def test_an_unknown_name_names_the_closest(shimmy):

@@ -24,6 +24,8 @@ class Hub:
     sizes: dict[str, int] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     ranges: bool = True
+    # say no size: whoever reads knows the end by the connection's
+    lengths: bool = True
     # break the connection after so many bytes, as often as is said
     break_after: int | None = None
     breaks: int = 10**9
@@ -122,7 +124,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, content: bytes, start: int, end: int, *, partial: bool) -> None:
         self.send_response(206 if partial else 200)
-        self.send_header("Content-Length", str(end - start))
+        if self.hub.lengths:
+            self.send_header("Content-Length", str(end - start))
+        else:
+            self.close_connection = True
+            self.send_header("Connection", "close")
         self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()[:8]}"')
         if partial:
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")

@@ -7,11 +7,10 @@ import pytest
 
 from shimmy.errors import GgufError
 from shimmy.models.discovery import Scan, discover, examine, search_roots
-from shimmy.models.index import Index
 from shimmy.models.stores import folder as folder_module
-from shimmy.models.stores import listing
 from tests.models import gguf
 from tests.support import tiny_gguf
+from tests.support.nobody import nobody
 
 
 def stems(*roots: Path) -> list[str]:
@@ -86,9 +85,16 @@ def test_pipes_and_folders_called_gguf_do_no_harm(tmp_path):
 
 
 def test_hidden_folders_are_skipped_unless_named(tmp_path):
-    gguf.write(tmp_path / ".cache" / "m.gguf")
+    gguf.write(tmp_path / ".trash" / "m.gguf")
     assert stems(tmp_path) == []
-    assert stems(tmp_path / ".cache") == ["m"]
+    assert stems(tmp_path / ".trash") == ["m"]
+
+
+def test_hidden_folders_of_a_home_are_searched_after_the_others(tmp_path):
+    for folder in (".cache", ".ollama/models", ".local/share/shimmy/models", ".lmstudio/models"):
+        gguf.write(tmp_path / folder / f"{folder[1:5]}.gguf")
+    gguf.write(tmp_path / "mine" / "m.gguf")
+    assert stems(tmp_path) == ["m", "cach", "lmst", "loca", "olla"]
 
 
 def test_depth_is_limited(tmp_path):
@@ -102,7 +108,23 @@ def test_the_number_of_folders_is_limited(tmp_path, monkeypatch):
     monkeypatch.setattr(folder_module, "MAX_FOLDERS", 5)
     for number in range(20):
         gguf.write(tmp_path / f"{number:02}" / f"m{number:02}.gguf")
-    assert stems(tmp_path) == ["m00", "m01", "m02", "m03"]
+    scan = discover([tmp_path])
+    assert [model.stem for model in scan.models] == ["m00", "m01", "m02", "m03"]
+    (skipped,) = scan.skipped
+    assert skipped.path == str(tmp_path / "04")
+    assert skipped.reason.startswith(f"{tmp_path} has more than ")
+    # each root has its own limit: a large one does not hide those after it
+    gguf.write(tmp_path / "19" / "deeper" / "last.gguf")
+    assert "last" in stems(tmp_path, tmp_path / "19")
+
+
+def test_a_root_deep_under_another_is_searched_as_a_root(tmp_path):
+    deep = tmp_path.joinpath(*"abcdefgh"[: folder_module.MAX_DEPTH])
+    gguf.write(deep / "reached.gguf")
+    gguf.write(deep / "x" / "too-deep.gguf")
+    (deep / "gone.gguf").symlink_to("nowhere")
+    assert stems(tmp_path, deep) == ["reached", "too-deep"]
+    assert len(discover([tmp_path, deep]).skipped) == 1
 
 
 def test_the_flag_replaces_the_variable(tmp_path):
@@ -121,36 +143,16 @@ def test_a_broken_link_is_said_to_be_one(tmp_path):
     assert reasons(discover([tmp_path])) == {"gone.gguf": "a link that leads nowhere"}
 
 
-def test_a_folder_that_cannot_be_read_is_said_to_be_one(tmp_path, monkeypatch):
-    gguf.write(tmp_path / "open" / "m.gguf")
-    gguf.write(tmp_path / "closed" / "n.gguf")
-    scandir = os.scandir
-
-    def refuse(path):
-        if Path(path).name == "closed":
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(listing.os, "scandir", refuse)  # root may read anything
-    scan = discover([tmp_path])
+def test_what_may_not_be_read_is_said_to_be_so(shared):
+    gguf.write(shared / "open" / "m.gguf")
+    gguf.write(shared / "closed" / "n.gguf")
+    gguf.write(shared / "open" / "o.gguf").chmod(0)
+    (shared / "closed").chmod(0)
+    with nobody():
+        scan = discover([shared, shared / "closed" / "deeper"])
     assert [model.stem for model in scan.models] == ["m"]
-    assert reasons(scan) == {"closed": "cannot be read: Permission denied"}
-
-
-def test_a_file_that_cannot_be_read_is_said_to_be_one(tmp_path, monkeypatch):
-    gguf.write(tmp_path / "m.gguf")
-    gguf.write(tmp_path / "n.gguf")
-    facts = Index.facts
-
-    def refuse(index, path, status):
-        if path.endswith("n.gguf"):
-            raise PermissionError(13, "Permission denied")
-        return facts(index, path, status)
-
-    monkeypatch.setattr(Index, "facts", refuse)
-    scan = discover([tmp_path])
-    assert [model.stem for model in scan.models] == ["m"]
-    assert reasons(scan) == {"n.gguf": "cannot be read: Permission denied"}
+    denied = "cannot be read: Permission denied"
+    assert reasons(scan) == {"closed": denied, "o.gguf": denied, "deeper": denied}
 
 
 def test_a_path_that_is_not_utf8_is_refused_with_advice(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import time
@@ -225,6 +226,35 @@ def test_the_items_of_all_arrays_are_bounded(path, monkeypatch):
     monkeypatch.setattr(metadata_module, "MAX_ITEMS", 5000)
     lists = [(f"k{number}", ["x"] * 1000) for number in range(6)]
     assert "more than 5000 items" in refused(path, gguf.header(*lists))
+
+
+def pairs(path, count, value):
+    """Write a header of many pairs that are alike, each with a key of its own."""
+    keys = (b"%08d" % number for number in range(count))
+    body = b"".join(struct.pack("<Q", 8) + key + value for key in keys)
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, count) + body)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["numbers", "texts", "keys"])
+def test_a_header_of_many_small_things_takes_little_memory(path, kind):
+    if kind == "numbers":  # 2 million of them, if all were kept
+        pairs(path, 2000, struct.pack("<IIQ", 9, 10, 1000) + bytes(range(1, 251)) * 32)
+    elif kind == "texts":
+        pairs(path, 2000, struct.pack("<IIQ", 9, 8, 1000) + struct.pack("<Q2s", 2, b"ab") * 1000)
+    else:
+        long = (b"%08d" % number + b"k" * 60_000 for number in range(1000))
+        body = b"".join(
+            struct.pack("<Q", len(key)) + key + struct.pack("<IB", 0, 1) for key in long
+        )
+        path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1000) + body)
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(GgufError):
+            read_gguf(path)
+        assert tracemalloc.get_traced_memory()[1] < 40 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 def test_texts_that_are_too_long_are_skipped_not_kept(path, monkeypatch):

@@ -275,6 +275,14 @@ async def test_a_url_that_does_not_exist(hub, tmp_path):
         await locate(parse(f"{hub.url}/{REPO}/none.gguf"), tmp_path)
 
 
+async def test_a_url_that_does_not_say_how_large_it_is_is_not_fetched(hub, tmp_path):
+    hub.ranges = hub.lengths = False
+    with pytest.raises(PullError, match="does not say how large it is"):
+        await pull(f"{hub.url}/{REPO}/tiny-Q4_K_M.gguf", tmp_path)
+    assert [asked for _, asked in hub.requests] == ["bytes=0-0"], "nothing was fetched"
+    assert not list(tmp_path.rglob("*.gguf*"))
+
+
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/m.gguf", "data:,x"])
 async def test_a_redirect_to_what_is_not_http_is_refused(hub, tmp_path, target):
     hub.redirects["a/b/m.gguf"] = target

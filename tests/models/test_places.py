@@ -35,8 +35,7 @@ def test_linux():
         "/home/ann/.cache/huggingface/hub",
         "/home/ann/.ollama/models",
         "/usr/share/ollama/.ollama/models",
-        "/var/lib/ollama/models",
-        "/var/lib/ollama/.ollama/models",
+        "/var/lib/ollama",
         "/home/ann/.lmstudio/models",
         "/home/ann/.cache/lm-studio/models",
         "/home/ann/.cache/llama.cpp",
@@ -47,6 +46,7 @@ def test_macos():
     assert found("darwin", "/Users/ann") == [
         "/Users/ann/models",
         "/Users/ann/Library/Application Support/shimmy/models",
+        "/Users/ann/.local/share/shimmy/models",
         "/Users/ann/.cache/huggingface/hub",
         "/Users/ann/.ollama/models",
         "/Users/ann/.lmstudio/models",
@@ -59,6 +59,7 @@ def test_issue_105_windows():
     environ = {
         "LOCALAPPDATA": r"C:\Users\ann\AppData\Local",
         "APPDATA": r"C:\Users\ann\AppData\Roaming",
+        "USERNAME": "ann",
     }
     assert found("win32", r"C:\Users\ann", environ, cwd=r"D:\work", listed=r"E:\m;~\n") == [
         "D:/work/models",
@@ -66,6 +67,7 @@ def test_issue_105_windows():
         "C:/Users/ann/n",
         "C:/Users/ann/models",
         "C:/Users/ann/AppData/Local/shimmy/models",
+        "C:/Users/ann/.local/share/shimmy/models",
         "C:/Users/ann/.cache/huggingface/hub",
         "C:/Users/ann/.ollama/models",
         "C:/Users/ann/AppData/Local/Ollama/models",
@@ -73,6 +75,9 @@ def test_issue_105_windows():
         "D:/Ollama/models",
         "E:/Ollama/models",
         "F:/Ollama/models",
+        "D:/Users/ann/AppData/Local/Ollama/models",
+        "E:/Users/ann/AppData/Local/Ollama/models",
+        "F:/Users/ann/AppData/Local/Ollama/models",
         "C:/Users/ann/.lmstudio/models",
         "C:/Users/ann/.cache/lm-studio/models",
         "C:/Users/ann/AppData/Roaming/LM Studio/models",
@@ -83,6 +88,16 @@ def test_issue_105_windows():
         "E:/models",
         "F:/models",
     ]
+
+
+def test_on_windows_the_home_of_unix_shells_is_searched_too():
+    both = found("win32", r"C:\Users\ann", {"HOME": r"D:\ann"})
+    one = found("win32", r"C:\Users\ann", {"HOME": "/d/ann"})
+    for folder in ("models", ".local/share/shimmy/models", ".ollama/models", ".lmstudio/models"):
+        assert f"D:/ann/{folder}" in both
+        assert f"C:/Users/ann/{folder}" in both
+    assert not [path for path in one if "d/ann" in path]
+    assert "/other/models" not in found("linux", "/home/ann", {"HOME": "/other"})
 
 
 @pytest.mark.parametrize(
@@ -101,6 +116,12 @@ def test_issue_105_windows():
 def test_variables_name_folders(variable, value, folder):
     assert folder in found("linux", "/home/ann", {variable: value})
     assert folder not in found("linux", "/home/ann", {variable: " "})
+
+
+def test_the_rust_shimmys_own_folder_is_searched_wherever_ours_lies():
+    for platform in ("linux", "darwin"):
+        roots = found(platform, "/home/ann", {"XDG_DATA_HOME": "/data"})
+        assert "/home/ann/.local/share/shimmy/models" in roots
 
 
 def test_issue_101_ollamas_variable_comes_before_its_default():

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from shimmy.engine.types.options import EngineOptions
 from shimmy.errors import ConfigError, GgufError, ModelNotFoundError
+from shimmy.models import owners as owners_module
 from shimmy.models import registry as module
 from shimmy.models.demo import NAME
 from shimmy.models.entry import ModelEntry
+from shimmy.models.owners import Owners
 from shimmy.models.registry import Registry, register
 from tests.models import gguf
 
@@ -301,4 +302,45 @@ def test_the_standard_registry_keeps_headers_in_the_cache_folder(tmp_path, demo,
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     gguf.write(tmp_path / "models" / "m.gguf")
     Registry.standard(roots=[tmp_path / "models"])
-    assert os.listdir(tmp_path / "cache" / "shimmy") == ["headers-1.msgpack"]  # noqa: PTH208
+    kept = {path.name for path in (tmp_path / "cache" / "shimmy").iterdir()}
+    assert kept == {"headers-1.msgpack", "names-1.msgpack"}
+
+
+def test_a_name_stays_with_its_file_at_a_restart(tmp_path, demo, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    gguf.write(tmp_path / "b" / "m.gguf")
+
+    def found() -> dict[str, str]:
+        entries = Registry.standard(roots=[tmp_path / "a", tmp_path / "b"]).entries()
+        return {e.name: Path(e.path).parent.name for e in entries if e.source == "discovered"}
+
+    assert found() == {"m": "b"}
+    gguf.write(tmp_path / "a" / "m.gguf")
+    assert found() == found() == {"m": "b", "m@a": "a"}
+    (tmp_path / "b" / "m.gguf").unlink()
+    assert found() == {"m": "a"}, "a name that nobody has is the next one's"
+    gguf.write(tmp_path / "b" / "m.gguf")
+    assert found() == {"m": "a", "m@b": "b"}, "both have had it: the order decides"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"\x93\x01\x02\x03", b"\x91\x92\xa1a\x01"])
+def test_damaged_names_are_none(tmp_path, content):
+    gguf.write(tmp_path / "m.gguf")
+    path = tmp_path / "names.msgpack"
+    path.write_bytes(content)
+    assert names(Registry(roots=[tmp_path], owners=Owners(path))) == ["m"]
+    assert Owners(path).names() == {(str(tmp_path / "m.gguf"), "m"): "m"}
+
+
+def test_the_oldest_names_are_forgotten_and_a_folder_that_cannot_be_written_is_no_error(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(owners_module, "MAX_OWNERS", 2)
+    for stem in "abc":
+        gguf.write(tmp_path / "models" / f"{stem}.gguf")
+    path = tmp_path / "names.msgpack"
+    Registry(roots=[tmp_path / "models"], owners=Owners(path))
+    assert sorted(Owners(path).names().values()) == ["b", "c"]
+    (tmp_path / "file").touch()
+    lost = Owners(tmp_path / "file" / "names.msgpack")
+    assert names(Registry(roots=[tmp_path / "models"], owners=lost)) == ["a", "b", "c"]

@@ -274,6 +274,21 @@ def test_an_empty_store_is_no_harm(tmp_path):
     assert discover([tmp_path]) == Scan(models=[])
 
 
+def test_files_that_lie_in_a_store_by_themselves_are_models_too(tmp_path):
+    manifest(tmp_path, f"{LIBRARY}/m/x", {"model": gguf.model()})
+    gguf.write(tmp_path / "beside.gguf", "qwen3")
+    gguf.write(tmp_path / "mine" / "more" / "deep.gguf", "qwen3")
+    gguf.write(tmp_path / "blobs" / "no-manifest-names-this.gguf")
+    assert stems(discover([tmp_path])) == ["m:x", "beside", "deep"]
+
+
+@pytest.mark.parametrize("folder", [".", "models", ".ollama/models"])
+def test_a_system_wide_store_is_found_however_it_is_set_up(tmp_path, folder):
+    """/var/lib/ollama is a store on Arch, and a service's home elsewhere."""
+    manifest(tmp_path / folder, f"{LIBRARY}/m/x", {"model": gguf.model()})
+    assert stems(discover([tmp_path])) == ["m:x"]
+
+
 # --- LM Studio, llama.cpp -----------------------------------------------------------------------
 
 

@@ -112,6 +112,14 @@ def test_with_room_everything_is_as_it_was_asked_for(tiny):
     assert planned.n_ctx_max == planned.n_ctx_train == 131_072
 
 
+def test_issue_182_the_context_is_8192_or_the_headers_and_a_given_one_is_kept(tiny, tmp_path):
+    small = write_model(tmp_path / "small.gguf", n_ctx=2048)
+    assert plan(options(tiny), CPU, host(64 * GIB))[1].n_ctx == 8192
+    assert plan(options(small), CPU, host(64 * GIB))[1].n_ctx == 2048
+    for n_ctx in (4096, 65_536):
+        assert plan(options(tiny, n_ctx=n_ctx), CPU, host(64 * GIB))[1].n_ctx == n_ctx
+
+
 def test_the_context_shrinks_to_what_main_memory_has(tiny):
     whole = measure(options(tiny), CPU).devices["CPU"].need
     half = measure(options(tiny, n_ctx=4096), CPU).devices["CPU"].need
@@ -133,6 +141,8 @@ def test_a_context_that_was_given_is_not_touched_but_refused_with_the_numbers(ti
     assert "-c 4096: half of the context frees" in said
     assert "-ctk q8_0" in said
     assert "may stay in the file" in said
+    _, planned = plan(options(tiny, n_ctx=8192), CPU, host(4_000_000))
+    assert (planned.changes, planned.problem) == ([], said), "nothing is slow that is not loaded"
 
 
 def test_weights_larger_than_memory_stay_in_the_mapped_file_and_the_price_is_said(tiny):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from shimmy.cli.flags import GlobalFlags, global_flags
@@ -39,9 +41,19 @@ def command(flags: GlobalFlags, *, short: bool, llm_only: bool, as_json: bool) -
 
 
 def _show_folders(flags: GlobalFlags) -> None:
+    from shimmy.cli.models import folders
     from shimmy.models.discovery import search_roots
 
     print("No models found. Searched:")
-    for root in search_roots(flags.model_dirs):
-        print(f"  {root}{'' if root.is_dir() else ' (no such folder)'}")
+    listed, _ = folders(flags)
+    for root in search_roots(listed):
+        print(f"  {root}{_lack(root)}")
     print("Put a .gguf file there, or name other folders with --model-dirs.")
+
+
+def _lack(root: Path) -> str:
+    """Say why nothing can be found in a folder, if that is so."""
+    try:
+        return "" if root.is_dir() else " (no such folder)"
+    except OSError as error:  # the folder above it may not be looked into
+        return f" (cannot be read: {error.strerror})"

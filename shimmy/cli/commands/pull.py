@@ -67,13 +67,12 @@ def _check_memory(pull: Pull) -> None:
     """
     import asyncio
 
-    import psutil
-
     from shimmy.cli.console import sized
     from shimmy.engine.system import describe_system
     from shimmy.errors import BackendError, PullError
+    from shimmy.memory import main_memory
 
-    memory = psutil.virtual_memory().total
+    memory = main_memory().total
     if pull.size <= memory:
         return
     try:

@@ -124,8 +124,9 @@ def command(
     }
     settings = resolve(flags.config, given({**asdict(flags), **engine, **pool, **flag_values}))
     level = ("info", "debug")[min(verbose, 2) - 1] if verbose else settings["log.level"]
-    _log(level)
-    options = engine_options(flags, engine, n_parallel=n_parallel, log_level=level)
+    form = settings["log.format"]
+    _log(level, form)
+    options = engine_options(flags, engine, n_parallel=n_parallel, log_level=level, log_format=form)
     model_path = settings["models.path"] and Path(settings["models.path"])
     models = registry(flags, model_path=model_path, alias=None if auto else alias)
     spec = _spec(bind, host, port) or settings.spec()
@@ -222,10 +223,10 @@ def _spec(bind: str | None, host: str | None, port: int | None) -> str | None:
     return join_address(host, port)
 
 
-def _log(level: str) -> None:
+def _log(level: str, form: str) -> None:
     from shimmy.cli.line_log import log_to_stderr
 
     more = level in {"info", "debug"}
-    log_to_stderr(logging.INFO if more else level.upper())
+    log_to_stderr(logging.INFO if more else level.upper(), as_json=form == "json")
     quiet = logging.ERROR if level == "error" else logging.INFO
     logging.getLogger("shimmy").setLevel(logging.DEBUG if more else quiet)

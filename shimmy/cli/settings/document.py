@@ -40,11 +40,20 @@ def find(given: str | None, environ: Mapping[str, str] | None = None) -> Path | 
     named, how = (given, "--config") if given else (CONFIG_FILE.get(environ), CONFIG_FILE.name)
     if named:
         path = Path(named).expanduser()
-        if not path.is_file():
+        if not _is_file(path, unseen=True):
             raise ConfigError(f"{how}: there is no file {path}", param=how)
         return path
     path = platformdirs.user_config_path("shimmy") / "shimmy.toml"
-    return path if path.is_file() else None
+    # in a container the home may be another user's
+    return path if _is_file(path, unseen=False) else None
+
+
+def _is_file(path: Path, *, unseen: bool) -> bool:
+    """Whether there is such a file; `unseen` where that may not be looked at."""
+    try:
+        return path.is_file()
+    except OSError:
+        return unseen
 
 
 def read(path: Path, settings: Mapping[str, Setting]) -> Document:

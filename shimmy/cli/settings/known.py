@@ -21,6 +21,10 @@ from shimmy.errors import ConfigError
 _ENGINE_VARIABLES: dict[str, AnyVariable] = {
     "n_ctx": config.MAX_CTX,
     "n_threads": config.CPU_THREADS,
+    "n_batch": config.PREFILL_CHUNK,
+    "cache_type_k": config.KV_QUANT,
+    "cache_type_v": config.KV_QUANT,
+    "rope_freq_scale": config.ROPE_SCALE,
     "gpu_backend": config.GPU_BACKEND,
 }
 _SERVER_VARIABLES: dict[str, AnyVariable] = {
@@ -43,7 +47,7 @@ _MODELS: dict[str, tuple[str, AnyVariable]] = {
     "memory": ("models_memory", config.MAX_MEMORY),
     "idle_unload": ("idle_unload", config.IDLE_UNLOAD),
 }
-_NOT_FOR_FILES = {"model_path", "log_level"}
+_NOT_FOR_FILES = {"model_path", "log_level", "log_format"}
 _SECRET = {"server.api_keys"}
 
 
@@ -88,11 +92,11 @@ def known() -> dict[str, Setting]:
 
     flags = {param.name or "": param for param in command.params}
     settings = [*_server(flags), *_models(flags), *_engine(flags)]
-    level = Setting(
-        key="log.level", default=config.LOG_LEVEL.default, kind=_one_of(LOG_LEVELS),
-        variable=config.LOG_LEVEL,
-    )  # fmt: skip
-    return {setting.key: setting for setting in (*settings, level)}
+    settings += [
+        _one_of("log.level", LOG_LEVELS, config.LOG_LEVEL),
+        _one_of("log.format", config.LOG_FORMATS, config.LOG_FORMAT),
+    ]
+    return {setting.key: setting for setting in settings}
 
 
 def _server(flags: dict[str, click.Parameter]) -> Iterator[Setting]:
@@ -130,10 +134,10 @@ def _engine(flags: dict[str, click.Parameter]) -> Iterator[Setting]:
             )
 
 
-def _one_of(words: tuple[str, ...]) -> Any:
+def _one_of(key: str, words: tuple[str, ...], variable: config.Variable[str]) -> Setting:
     from typing import Literal
 
-    return Literal[words]
+    return Setting(key=key, default=variable.default, kind=Literal[words], variable=variable)
 
 
 def _as_flag(flag: click.Parameter, value: object) -> object:

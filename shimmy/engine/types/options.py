@@ -8,7 +8,7 @@ from shimmy import config
 
 GPU_BACKENDS = config.GPU_BACKENDS
 LOG_LEVELS = ("error", "warning", "info", "debug")
-CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
+CACHE_TYPES = config.CACHE_TYPES
 MAX_PARALLEL = 256
 
 
@@ -31,6 +31,8 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     `load_mode` is a word of `--load-mode`; None maps the file where the devices can. `repack` lets
     llama.cpp copy weights into a layout that its CPU code likes better; None: yes, unless memory is
     too short for more than the mapped file.
+
+    `log_format` is `text`, or `json` for a process that logs for nobody else.
 
     `gpu_fallback` takes the CPU where `gpu_backend` cannot be used, instead of failing.
     `retry_backends` tries backends again that failed their first use on this machine. `devices` are
@@ -82,3 +84,4 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     chat_template: str | None = None
     max_queue: int = 512
     log_level: str = "warning"
+    log_format: str = "text"

@@ -20,6 +20,7 @@ MAX_TEXT_IN_ALL = 16 * 1024 * 1024
 MAX_ITEMS = 8 * 1024 * 1024
 # Arrays up to this length keep their values: one number per layer, tags, languages.
 MAX_KEPT = 1024
+MAX_KEPT_IN_ALL = 64 * 1024
 
 _U32 = FORMATS[ValueType.UINT32]
 _U64 = FORMATS[ValueType.UINT64]
@@ -88,6 +89,7 @@ class _Budget:
     def __init__(self) -> None:
         self.text = MAX_TEXT_IN_ALL
         self.items = MAX_ITEMS
+        self.kept = MAX_KEPT_IN_ALL
 
 
 def read_metadata(window: Window, n_pairs: int) -> Metadata:
@@ -101,17 +103,20 @@ def read_metadata(window: Window, n_pairs: int) -> Metadata:
     fields: dict[str, Field] = {}
     budget = _Budget()
     for number in range(n_pairs):
-        key = _key(window, number)
+        key = _key(window, number, budget)
         if key in fields:
             raise GgufError(f"the metadata key {key!r} is there twice")
         fields[key] = _field(window, key, budget)
     return Metadata(fields)
 
 
-def _key(window: Window, number: int) -> str:
+def _key(window: Window, number: int, budget: _Budget) -> str:
     length = window.unpack(_U64)
     if not 0 < length <= MAX_KEY:
         raise GgufError(f"metadata key {number} is {length} bytes long")
+    budget.text -= length
+    if budget.text < 0:
+        raise GgufError(f"the metadata keys up to {number} are longer than any model's")
     return window.take(length).decode("utf-8", "replace")
 
 
@@ -136,15 +141,17 @@ def _array(window: Window, key: str, budget: _Budget) -> Field:
     if budget.items < 0:
         raise GgufError(f"the arrays up to {key!r} have more than {MAX_ITEMS} items")
     values: list[Any] | None = None
-    if count > MAX_KEPT:
+    if count > min(MAX_KEPT, budget.kept):
         if kind is ValueType.STRING:
             window.skip_strings(count)
         else:
             window.skip(count * width)
-    elif kind is ValueType.STRING:
-        values = [_text(window, budget) for _ in range(count)]
     else:
-        values = [window.unpack(FORMATS[kind]) for _ in range(count)]
+        budget.kept -= count
+        if kind is ValueType.STRING:
+            values = [_text(window, budget) for _ in range(count)]
+        else:
+            values = [window.unpack(FORMATS[kind]) for _ in range(count)]
     return Field(ValueType.ARRAY, values, kind, count)
 
 

@@ -15,8 +15,16 @@ from shimmy.models.stores.listing import UNFINISHED, Listing, list_folder
 MAX_DEPTH = 6
 # A root such as / must not keep a command busy for minutes.
 MAX_FOLDERS = 20_000
+# Hidden, and yet where models are kept in a home.
+HOMES = frozenset({".cache", ".local", ".lmstudio", ".ollama"})
 
-Seen = set[tuple[int, int]]
+# how deep under its root each folder lay when it was read: less deep there is more to see under it
+Seen = dict[tuple[int, int], int]
+
+_TOO_MANY = (
+    f"{{root}} has more than {MAX_FOLDERS} folders: from this one on they are not searched; "
+    "name the folder of the models instead"
+)
 
 
 class _Folder(msgspec.Struct, frozen=True):
@@ -31,29 +39,49 @@ def walk(root: Path, seen: Seen) -> Iterator[Candidate | Skipped]:
     exist yields nothing.
     """
     waiting = [_Folder(root, 0)]
-    while waiting and len(seen) < MAX_FOLDERS:
+    n_read = 0
+    while waiting:
         folder = waiting.pop()
         try:
             status = folder.path.stat()
-            if (status.st_dev, status.st_ino) in seen:
+            key = (status.st_dev, status.st_ino)
+            if seen.get(key, folder.depth + 1) <= folder.depth:
                 continue
-            seen.add((status.st_dev, status.st_ino))
+            if n_read == MAX_FOLDERS:
+                yield Skipped(path=str(folder.path), reason=_TOO_MANY.format(root=root))
+                return
+            n_read += 1
+            seen[key] = folder.depth
             listing = list_folder(folder.path)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             yield Skipped(path=str(folder.path), reason=f"cannot be read: {error.strerror}")
             continue
-        if ollama.is_store(listing):
-            yield from ollama.candidates(folder.path)
-            continue
-        if huggingface.is_repo(folder.path, listing):
-            yield from huggingface.candidates(folder.path)
-            continue
-        yield from _files(folder.path, listing)
+        yield from _read(folder.path, listing)
         if folder.depth < MAX_DEPTH:
-            below = [name for name in listing.folders if not name.startswith(".")]
-            waiting += [_Folder(folder.path / name, folder.depth + 1) for name in reversed(below)]
+            below = _below(folder.path, listing)
+            waiting += [_Folder(path, folder.depth + 1) for path in reversed(below)]
+
+
+def _read(folder: Path, listing: Listing) -> Iterator[Candidate | Skipped]:
+    """Yield what one folder holds, the folders of a store's own layout with it."""
+    if huggingface.is_repo(folder, listing):
+        yield from huggingface.candidates(folder)
+        return
+    if ollama.is_store(listing):
+        yield from ollama.candidates(folder)
+    yield from _files(folder, listing)
+
+
+def _below(folder: Path, listing: Listing) -> list[Path]:
+    """Return the folders to look into next: hidden ones only where models are kept, and last."""
+    if huggingface.is_repo(folder, listing):
+        return []
+    own = ollama.FOLDERS if ollama.is_store(listing) else frozenset()
+    names = [name for name in listing.folders if name not in own]
+    shown = [name for name in names if not name.startswith(".")]
+    return [folder / name for name in (*shown, *(name for name in names if name in HOMES))]
 
 
 def _files(folder: Path, listing: Listing) -> Iterator[Candidate | Skipped]:

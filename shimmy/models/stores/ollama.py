@@ -27,6 +27,9 @@ _MEDIA = "application/vnd.ollama.image."
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 
 
+FOLDERS = frozenset({"manifests", "blobs"})
+"""What a store is made of; anything else beside them lies there by itself."""
+
 _Blobs = dict[str, list[Path]]
 
 
@@ -45,7 +48,7 @@ class _BadManifestError(Exception):
 
 def is_store(listing: Listing) -> bool:
     """Whether a folder is laid out like Ollama's."""
-    return "manifests" in listing.folders and "blobs" in listing.folders
+    return set(listing.folders) >= FOLDERS
 
 
 def candidates(store: Path) -> Iterator[Candidate | Skipped]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
 
 _WINDOWS_DRIVES = "CDEF"
@@ -49,16 +49,37 @@ def places(machine: Machine, *, base_gguf: str, listed: str) -> list[PurePath]:
     found: list[PurePath | None] = [machine.path("models")]
     if base_gguf:
         found.append(machine.path(base_gguf).parent)
-    found += [machine.path(part) for part in split_paths(listed, machine.platform)]
-    found += [machine.path("~/models"), data_folder(machine) / "models"]
+    found += listed_folders(machine, listed)
+    for home in _homes(machine):
+        found += _kept_in(replace(machine, home=home))
+    if machine.platform == "win32":
+        found += [PureWindowsPath(f"{drive}:/models") for drive in _WINDOWS_DRIVES]
+    return list(dict.fromkeys(path for path in found if path is not None))
+
+
+def listed_folders(machine: Machine, listed: str) -> list[PurePath]:
+    """Return the folders that somebody named in one text."""
+    return [machine.path(part) for part in split_paths(listed, machine.platform)]
+
+
+def _homes(machine: Machine) -> list[str]:
+    """Return the user's home; on Windows that of Unix shells too, where it is another."""
+    unix = machine.environ.get("HOME", "").strip() if machine.platform == "win32" else ""
+    return [machine.home, unix] if PureWindowsPath(unix).is_absolute() else [machine.home]
+
+
+def _kept_in(machine: Machine) -> list[PurePath]:
+    """Return where shimmy and other programs keep models of a user."""
+    found = [machine.path("~/models"), data_folder(machine) / "models"]
+    # where the Rust shimmy looked on every system
+    found.append(machine.path("~/.local/share/shimmy/models"))
     found += hubs(machine)
     found += ollama_stores(machine)
     found += lm_studio_folders(machine)
     found += llama_cpp_caches(machine)
     if machine.platform == "win32":
         found.append(machine.path("~/Downloads"))
-        found += [PureWindowsPath(f"{drive}:/models") for drive in _WINDOWS_DRIVES]
-    return list(dict.fromkeys(path for path in found if path is not None))
+    return found
 
 
 def data_folder(machine: Machine) -> PurePath:
@@ -90,9 +111,13 @@ def ollama_stores(machine: Machine) -> list[PurePath]:
     if machine.platform == "win32":
         stores.append(_local(machine) / "Ollama" / "models")
         stores += [PureWindowsPath(f"{drive}:/Ollama/models") for drive in _WINDOWS_DRIVES]
+        if user := machine.environ.get("USERNAME", "").strip():
+            of_user = f"Users/{user}/AppData/Local/Ollama/models"
+            stores += [PureWindowsPath(f"{drive}:/{of_user}") for drive in _WINDOWS_DRIVES]
     elif machine.platform == "linux":
-        system = ("/usr/share/ollama/.ollama/models", "/var/lib/ollama/models")
-        stores += [machine.path(path) for path in (*system, "/var/lib/ollama/.ollama/models")]
+        # the second is the store itself (Arch), or has it in it (as `models`, or as in a home)
+        system = ("/usr/share/ollama/.ollama/models", "/var/lib/ollama")
+        stores += [machine.path(path) for path in system]
     return stores
 
 
