@@ -22,6 +22,8 @@ MODELS = ("tiny-Q8_0", "qwen3-0.6b-Q8_0")
 N_PROMPTS = 20
 # words of the prompts: shorter and longer than a tile of 16 rows, a batch of 64, a page of 256 cells
 LENGTHS = (1, 5, 12, 17, 40, 63, 64, 65, 130, 300)
+# cells for all prompts and answers, so that none lies in pieces: its sums would be taken in another order
+N_CTX = 8192
 # of the likeliest token's logarithm and the next one's: closer than this, rounding decides
 NEAR_TIE = 0.15
 ALLOWED = 1
@@ -100,7 +102,7 @@ def compare(model: Path, built: reference.Reference, n_tokens: int) -> list[Part
         servers: dict[str, Server] = {}
         for side in SIDES:
             log = reference.BUILD / f"{side}.log"
-            server = start(side, built, model, n_parallel=1, n_ctx=1024, log=log)
+            server = start(side, built, model, n_parallel=1, n_ctx=N_CTX, log=log)
             servers[side] = stack.enter_context(server)
         for server in servers.values():
             server.wait_ready()
