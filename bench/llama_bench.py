@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -26,8 +27,9 @@ class LlamaBench:
 
     def __init__(self, reference: Reference, python: Path, flash_attn: str) -> None:
         """`python` has the shimmy whose libraries are taken; `flash_attn` is on, off or auto."""
-        self._program = reference.program("llama-bench")
         self._libraries = _linked(_libraries(python))
+        # ggml looks for backends beside the program first: a link would lead it to those of the reference
+        self._program = shutil.copy(reference.program("llama-bench"), self._libraries)
         # written alike on both sides
         n_threads = psutil.cpu_count(logical=False) or os.cpu_count() or 1
         self.flags = ("-t", str(n_threads), "-b", "2048", "-ub", "512", "-fa", flash_attn)
@@ -44,7 +46,7 @@ class LlamaBench:
         on_gpu: bool,
     ) -> Rates:
         """Measure at the same flags: generation behind a prompt of the same length, as in the server."""
-        command = [self._program, "-m", str(model), "-r", str(n_runs), "-o", "json"]
+        command = [str(self._program), "-m", str(model), "-r", str(n_runs), "-o", "json"]
         command += ["-ncmoe", str(n_cpu_moe), *self.flags]
         command += ["-ngl", "99" if on_gpu else "0"]
         # one model is loaded for each test: the prompt's, and the generation's
@@ -55,13 +57,11 @@ class LlamaBench:
         )
 
     def _run(self, command: list[str]) -> list[float]:
-        # ggml looks for backends in the working directory
         environment = os.environ | {"LD_LIBRARY_PATH": str(self._libraries)}
         done = subprocess.run(
             command,
             capture_output=True,
             text=True,
-            cwd=self._libraries,
             env=environment,
             check=False,
         )
