@@ -137,7 +137,7 @@ class Checkpoints:
     def keep(self, seq_id: int, tokens: bytes, loras: LoraSet) -> None:
         """Keep the state of a sequence, which is that of `tokens`."""
         name = _name(tokens, loras)
-        if name in self._cache or self._cache.n_most == 0:
+        if name in self._cache or self._cache.max_bytes == 0:
             self._cache.touch([name])
             return
         data = self._states.save(seq_id)

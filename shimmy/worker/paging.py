@@ -52,7 +52,7 @@ def make_paging(loaded: Loaded, options: EngineOptions) -> Pager | Checkpoints |
         cache = HostCache(n_bytes if options.ctx_checkpoints else 0)
         states = WindowCells(loaded.context, window, scratch=layout.scratch)
         checkpoints = Checkpoints(cache, states, n_most=options.ctx_checkpoints)
-        pager = Pager(cache, cells, n_block=n_block) if layout.scratch and cache.n_most else None
+        pager = Pager(cache, cells, n_block=n_block) if layout.scratch and cache.max_bytes else None
         return Windows(window, checkpoints, pager)
     if layout.scratch and n_bytes:
         return Pager(HostCache(n_bytes), cells, n_block=n_block)
