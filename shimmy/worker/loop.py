@@ -103,8 +103,7 @@ class Loop:
     def _embed(self) -> None:
         if self._embedder is not None and not self._embedder.idle:
             # both would want all cores
-            self._land()
-            self._flush()
+            self._rest()
             self._embedder.step(beside=not self._scheduler.idle)
 
     def _take_commands(self) -> None:
@@ -115,7 +114,7 @@ class Loop:
             if isinstance(message, Add):
                 self._submit(message.task)
                 continue
-            self._land()
+            self._rest()
             match message:
                 case Cancel(request_id):
                     self._drop(request_id)
@@ -164,11 +163,16 @@ class Loop:
             and not self._deadlines.is_due(time.monotonic())
         )
 
-    def _land(self, *, ahead: bool = False) -> None:
-        """Take what came of the step in flight, if there is one."""
+    def _land(self, *, ahead: bool) -> None:
+        """Take what came of the step in flight."""
+        code, events = self._runner.take(ahead=ahead)
+        self._conclude(code, self._flying, events)
+
+    def _rest(self) -> None:
+        """Let no step be in flight; what came of one is told now, not after the next."""
         if self._runner.in_flight:
-            code, events = self._runner.take(ahead=ahead)
-            self._conclude(code, self._flying, events)
+            self._land(ahead=False)
+            self._flush()
 
     def _conclude(
         self, code: StepCode, bites: list[tuple[int, int]], events: list[RowEvent]
