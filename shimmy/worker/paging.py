@@ -38,6 +38,12 @@ class Paging(Protocol):
     def relieve(self) -> bool:
         """Find cells that the scheduler does not know of; False when there are none."""
 
+    def complete(self, resident: Resident) -> bool:
+        """See to it that an idle sequence has all that it needs to go on; False: some of it is gone."""
+
+    def forget(self, resident: Resident) -> None:
+        """Drop what is kept of a sequence, also what others begin with."""
+
 
 def make_paging(loaded: Loaded, options: EngineOptions) -> Pager | Checkpoints | Windows | None:
     """Return the host cache; None where it is off, or each row keeps cells of its own anyway."""

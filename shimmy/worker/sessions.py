@@ -20,7 +20,6 @@ from shimmy.errors import (
     InvalidRequestError,
     LlamaError,
     OverloadedError,
-    ShimmyError,
     UnsupportedError,
 )
 from shimmy.worker.resident import tokens_of
@@ -32,9 +31,11 @@ if TYPE_CHECKING:
     from shimmy.engine.types.frame import SlotAction
     from shimmy.worker.loading import Loaded
     from shimmy.worker.loop import Loop
+    from shimmy.worker.lora_set import LoraSet
     from shimmy.worker.resident import Resident
     from shimmy.worker.scheduler import Scheduler
-    from shimmy.worker.session_cells import SessionCells
+    from shimmy.worker.session_cells import Bringing, SessionCells
+    from shimmy.worker.session_file import SessionFile
 
 T = TypeVar("T")
 
@@ -120,7 +121,7 @@ class Sessions:
         except OSError as error:
             raise LlamaError(f"the session cannot be written: {error.strerror}") from error
         finally:
-            self._loop.call(lambda: self._cells.release(held))
+            self._loop.call(lambda: self._cells.let_go(held))
         n_tokens = len(tokens_of(held.tokens))
         return SlotDone(n_tokens=n_tokens, n_bytes=file.n_bytes, ms=_ms_since(began))
 
@@ -136,7 +137,9 @@ class Sessions:
         try:
             file = read_session(path)
             if file.fingerprint != self._state.fingerprint():
-                raise LlamaError("it is of another model, or of a context with other KV types")
+                raise LlamaError(
+                    "it is of another model, or of a context with other KV types or RoPE settings"
+                )
             loras = self._adapters.unmark(file.mark)
         except FileNotFoundError:
             raise InvalidRequestError(
@@ -152,19 +155,16 @@ class Sessions:
                 f"{self._layout.n_ctx_row}",
                 param="filename",
             )
-        self._on_engine(lambda: self._left(slot))
-        bringing = self._on_engine(lambda: self._cells.bring(file.tokens, file.pieces, loras))
+        bringing = self._on_engine(lambda: self._begin(slot, file, loras))
         try:
             while not self._on_engine(lambda: self._cells.put(bringing)):
                 pass
-            self._on_engine(lambda: self._scheduler.adopt(slot, bringing.seq_id))
-        except ShimmyError as error:
-            self._loop.call(lambda: self._cells.drop(bringing))
-            if not isinstance(error, LlamaError):
-                raise
+        except LlamaError as error:
             raise InvalidRequestError(
                 f"llama.cpp refuses the session: {error.message}", param="filename"
             ) from error
+        finally:
+            self._loop.call(lambda: self._cells.let_go(bringing))
         return SlotDone(n_tokens=len(file.tokens), n_bytes=file.n_bytes, ms=_ms_since(began))
 
     def erase(self, slot: int) -> SlotDone:
@@ -233,6 +233,10 @@ class Sessions:
             )
         left = self._scheduler.left_resident(slot)
         return left if left is not None and left.tokens else None
+
+    def _begin(self, slot: int, file: SessionFile, loras: LoraSet) -> Bringing:
+        self._left(slot)
+        return self._cells.bring(slot, file.tokens, file.pieces, loras)
 
     def _filled(self, slot: int) -> Resident:
         left = self._left(slot)

@@ -155,9 +155,9 @@ class Worker:
             splits=splits(loaded.model),
             use=loaded.adapters.use,
         )
-        loop = Loop(scheduler, runner, self._emit, paging, embedder)
-        if loaded.generates:
-            cells = SessionCells(loaded, index, scheduler, paging)
+        cells = SessionCells(loaded, index, scheduler, paging) if loaded.generates else None
+        loop = Loop(scheduler, runner, self._emit, paging=paging, embedder=embedder, sessions=cells)
+        if cells is not None:
             self._sessions = Sessions(loaded, scheduler, loop, cells)
         self._save_path = options.slot_save_path
         with self._lock:
