@@ -143,8 +143,14 @@ class SessionCells:
         """Begin to restore a sequence, which a slot will have left.
 
         Raises:
+            InvalidRequestError: it is in parts, which cannot be put together here.
             OverloadedError: the running requests need all cells.
         """
+        if not self._in_parts and len(pieces) != 1:
+            raise InvalidRequestError(
+                "the session cannot be restored: it was saved where all slots share their cells",
+                param="filename",
+            )
         if not self._make_room(len(tokens), n_ids=1):
             raise OverloadedError(_NO_ROOM)
         self._moving = bringing = Bringing(slot, self._index.open(loras), tokens, list(pieces))
@@ -206,26 +212,34 @@ class SessionCells:
         return lambda: Piece(begin, end, self._cells.copy_out(seq_id, begin, end).data)
 
     def _restore(self, bringing: Bringing, seq_id: int, piece: Piece) -> None:
-        try:
-            self._place(bringing, seq_id, piece)
-        except LlamaError:
-            if self._paging is not None:
-                self._paging.relieve()
-            if not self._make_room(len(bringing.tokens) - piece.begin):
-                raise OverloadedError(_NO_ROOM) from None
-            self._place(bringing, seq_id, piece)
+        placed = False
+        while not placed:
+            try:
+                self._place(seq_id, piece)
+                placed = True
+            except LlamaError:
+                if self._relieve(len(bringing.tokens) - piece.begin):
+                    continue
+                if self._scheduler.n_running:  # which may have the cells that it lacks
+                    raise OverloadedError(_NO_ROOM) from None
+                raise
         self._index.extend(seq_id, bringing.tokens[piece.begin : piece.end])
 
-    def _place(self, bringing: Bringing, seq_id: int, piece: Piece) -> None:
+    def _place(self, seq_id: int, piece: Piece) -> None:
         if piece.is_window:
             if self._states is not None:
                 self._states.restore(seq_id, piece.data, piece.end)
         elif self._in_parts:
             self._cells.copy_in(seq_id, piece.data, piece.begin, piece.end)
-        elif len(bringing.tokens) == piece.end - piece.begin:
-            self._cells.restore(seq_id, piece.data, piece.end)
         else:
-            raise LlamaError("it was saved where all slots share their cells")
+            self._cells.restore(seq_id, piece.data, piece.end)
+
+    def _relieve(self, n_cells: int) -> bool:
+        """Free cells of idle sequences, in the layers of a window or in all; False: there are none."""
+        if self._paging is not None and self._paging.relieve():
+            return True
+        n_before = self._index.n_cells
+        return self._make_room(n_cells) and self._index.n_cells < n_before
 
     def _until(self) -> float:
         """When copying is to stop. Since it last did, a step has run, if there are rows."""

@@ -217,6 +217,43 @@ async def test_a_session_that_is_being_restored_gives_way(
         await on_engine(engine, lambda: cells.let_go(bringing))
 
 
+async def test_a_restore_looks_for_cells_as_long_as_there_are_any(
+    saving: EngineOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_held = 3
+    place = SessionCells._place
+
+    def relieve() -> bool:
+        nonlocal n_held
+        n_held -= 1
+        return n_held >= 0
+
+    def scarce(cells: SessionCells, *args: Any) -> None:
+        if n_held > 0:
+            raise LlamaError("no cells")
+        place(cells, *args)
+
+    async with checked(msgspec.structs.replace(saving, cache_ram=64)) as engine:
+        await ask(engine, prompt(7), max_tokens=2, ignore_eos=True)
+        await engine.slot_action(0, "save", "talk.bin")
+        monkeypatch.setattr(SessionCells, "_place", scarce)
+        monkeypatch.setattr(cells_of(engine)._paging, "relieve", relieve)
+        assert (await engine.slot_action(1, "restore", "talk.bin")).n_tokens == 302
+        n_held = 10**9
+        monkeypatch.setattr(cells_of(engine)._paging, "relieve", lambda: False)
+        with pytest.raises(InvalidRequestError, match="no cells"):
+            await engine.slot_action(1, "restore", "talk.bin")
+        generating = asyncio.Event()
+        beside = asyncio.create_task(
+            ask(engine, TokenPrompt([9]), max_tokens=500, ignore_eos=True, generating=generating)
+        )
+        await generating.wait()
+        # the request beside it is in slot 0, and may have the cells
+        with pytest.raises(OverloadedError):
+            await engine.slot_action(1, "restore", "talk.bin")
+        await beside
+
+
 async def test_a_restore_that_breaks_down_leaves_nothing_behind(
     saving: EngineOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
