@@ -59,7 +59,7 @@ def session_file(directory: str, filename: str) -> Path:
 
 
 class Sessions:
-    """The sessions of one context. Thread: one of a caller's, for all that is public but `close`."""
+    """The sessions of one context. Thread: any but the engine's; one `act` at a time."""
 
     def __init__(
         self, loaded: Loaded, scheduler: Scheduler, loop: Loop, cells: SessionCells
@@ -73,14 +73,16 @@ class Sessions:
         self._loop = loop
         self._lock = threading.Lock()
         self._closed = False
-        self._pending: Future[Any] | None = None
+        # What the engine's thread is to do.
+        self._pending: set[Future[Any]] = set()
 
     def close(self) -> None:
         """Note that the loop has ended: who waits for it gets `EngineClosedError`. Thread: any."""
         with self._lock:
             self._closed = True
-            if self._pending is not None and not self._pending.done():
-                self._pending.set_exception(EngineClosedError("the engine was closed"))
+            for outcome in self._pending:
+                if not outcome.done():
+                    outcome.set_exception(EngineClosedError("the engine was closed"))
 
     def slots(self) -> list[SlotInfo]:
         """Return all slots as they are between two steps."""
@@ -179,7 +181,7 @@ class Sessions:
         with self._lock:
             if self._closed:
                 raise EngineClosedError("the engine was closed")
-            self._pending = outcome
+            self._pending.add(outcome)
 
         def run() -> None:
             if not outcome.set_running_or_notify_cancel():
@@ -196,6 +198,9 @@ class Sessions:
             if not outcome.cancel():
                 return outcome.result()  # it runs now
             raise OverloadedError("the engine did not come to it: try again later") from None
+        finally:
+            with self._lock:
+                self._pending.remove(outcome)
 
     def _slots(self) -> list[SlotInfo]:
         return [self._describe(slot) for slot in range(self._layout.n_slots)]

@@ -99,8 +99,11 @@ class Worker:
                 self._intake.cancel(command_id)
             case Plan():
                 threading.Thread(target=self._plan, args=(command,), daemon=True).start()
-            case Slots() | SlotAction():
+            case SlotAction():
                 self._files.submit(self._slot, command)
+            case Slots():
+                # not behind a session on its way to a disk
+                threading.Thread(target=self._slot, args=(command,), daemon=True).start()
             case Stats():
                 # not this thread: a driver may take its time
                 threading.Thread(target=self._read_stats, args=(command,), daemon=True).start()
@@ -180,7 +183,7 @@ class Worker:
             runner.shut()
 
     def _slot(self, command: Slots | SlotAction) -> None:
-        """Answer a question about slots. Thread: the sessions'."""
+        """Answer a question about slots, or move a session. Thread: the sessions', or one of its own."""
         try:
             with self._lock:
                 sessions = self._sessions

@@ -160,6 +160,7 @@ async def test_a_session_that_is_being_saved_gives_way_and_is_saved_all_the_same
         save = asyncio.create_task(engine.slot_action(0, "save", "talk.bin"))
         await asyncio.to_thread(begun.wait, 60)
         try:
+            assert len(await asyncio.wait_for(engine.slots(), 30)) == 2
             other = await ask(engine, TokenPrompt([9] * 300), max_tokens=200, ignore_eos=True)
         finally:
             ended.set()
