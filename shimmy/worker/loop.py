@@ -205,7 +205,9 @@ class Loop:
             if task.job.slot is not None:
                 self._cut_off(task, Finish.LIMIT)
                 continue
-            error = DeadlineError("no slot was free before the request's timeout: try again later")
+            error = DeadlineError(
+                "the request's timeout was over before it had a slot: try again later"
+            )
             self._fail(task, Failed.of(error))
 
     def _page(self, paging: Paging) -> None:
