@@ -10,13 +10,10 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from shimmy.errors import LlamaError
 from shimmy.worker.resident import WORD
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _MAGIC = b"shmsess2"
 _HEADER = struct.Struct("<8sIIII")
@@ -68,12 +65,7 @@ class SessionWriter:
         """Return self."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """Give the file its name, or remove what there is of it."""
         try:
             self._file.close()
