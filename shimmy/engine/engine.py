@@ -37,7 +37,6 @@ from shimmy.engine.types.options import EngineOptions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from types import TracebackType
     from typing import Unpack
 
     from shimmy.engine.chat import ChatOptions, Conversation, Reply, RunTool, ToolChoice
@@ -320,12 +319,7 @@ class Engine:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Close the engine."""
         await self.close()
 

@@ -11,7 +11,6 @@ from shimmy.errors import ShimmyError, SlowReaderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 
 class Generation:
@@ -59,12 +58,7 @@ class Generation:
         """Return self."""
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Cancel the request if it still runs."""
         self.close()
 

@@ -15,7 +15,6 @@ from shimmy.errors import EngineClosedError
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Coroutine, Sequence
-    from types import TracebackType
     from typing import Unpack
 
     from shimmy.engine.chat import ChatOptions, Conversation, Reply, RunTool, ToolChoice
@@ -178,12 +177,7 @@ class SyncEngine:
         """Load the model."""
         return self.open()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the engine."""
         self.close()
 

@@ -8,7 +8,6 @@ from shimmy.errors import EngineClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import TracebackType
 
     from shimmy.engine.generation import Generation
     from shimmy.engine.types.event import Accepted, Delta, Finished, PromptScored
@@ -56,11 +55,6 @@ class SyncGeneration:
         """Return self."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Cancel the request if it still runs."""
         self.close()

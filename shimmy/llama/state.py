@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from shimmy.llama.context import Context
 
-# magic, fingerprint of model and KV types, checksum of what follows
+# magic, fingerprint of model and context, checksum of what follows
 _HEADER = struct.Struct("<8sII")
 _MAGIC = b"shmstat1"
 # magic, number of tokens, checksum of the tokens that follow; then a state
@@ -44,7 +44,7 @@ class State:
     """Saves and restores; `seq_id` None is the whole context. Thread: the context's owner.
 
     llama.cpp trusts the sizes in a state (a damaged count makes it allocate gigabytes), so a header
-    with a checksum and a fingerprint of model and KV types goes before it. Logits are not saved.
+    with a checksum and a fingerprint of model and context goes before it. Logits are not saved.
     """
 
     def __init__(self, context: Context) -> None:
@@ -139,7 +139,9 @@ class State:
             raise LlamaError("these bytes are no saved state")
         _, fingerprint, checksum = _HEADER.unpack_from(saved)
         if fingerprint != self.fingerprint():
-            raise LlamaError("the state is of another model, or of a context with other KV types")
+            raise LlamaError(
+                "the state is of another model, or of a context with other KV types or RoPE settings"
+            )
         if zlib.crc32(saved[_HEADER.size :]) != checksum:
             raise LlamaError("the state is damaged: its checksum differs")
 
@@ -155,6 +157,14 @@ class State:
             model.n_embd,
             params.type_k,
             params.type_v,
+            params.rope_scaling_type,
+            params.rope_freq_base,
+            params.rope_freq_scale,
+            params.yarn_ext_factor,
+            params.yarn_attn_factor,
+            params.yarn_beta_fast,
+            params.yarn_beta_slow,
+            params.yarn_orig_ctx,
         )
         return zlib.crc32(repr(identity).encode())
 

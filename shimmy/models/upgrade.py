@@ -59,9 +59,11 @@ class Upgrade:
         except EngineClosedError:
             return  # the server ends
         except ShimmyError as error:
-            self._note(state="failed", error=error.message)
-            what = self.status.model or "a better model"
-            log.warning("auto: no %s: %s; %s goes on", what, error.message, self._starter.name)
+            self._fail(error.message)
+        except Exception as error:
+            # nobody waits for this: it would be lost
+            log.exception("auto")
+            self._fail(f"{type(error).__name__}: {error}")
 
     async def _run(self) -> None:
         await self._begin()
@@ -131,6 +133,11 @@ class Upgrade:
                 status.model, _megabytes(status.n_bytes), _megabytes(status.size),
                 100 * status.progress,
             )  # fmt: skip
+
+    def _fail(self, why: str) -> None:
+        self._note(state="failed", error=why)
+        what = self.status.model or "a better model"
+        log.warning("auto: no %s: %s; %s goes on", what, why, self._starter.name)
 
     def _note(self, **changes: object) -> None:
         self.status = msgspec.structs.replace(self.status, **changes)

@@ -1,7 +1,8 @@
 """aiohttp's server without its client.
 
-`import aiohttp` runs the client's modules too, whose connector reads all CA certificates of the machine: a third of the time that
-`shimmy serve` takes to start. The server's modules need nothing of the package but its version.
+`import aiohttp` runs the client's modules too, whose connector reads all CA certificates of the
+machine: a third of the time that `shimmy serve` takes to start. The server's modules need nothing of
+the package but its version.
 """
 
 from __future__ import annotations

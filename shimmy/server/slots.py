@@ -1,8 +1,8 @@
 """GET /slots and POST /slots/{id_slot}?action=save|restore|erase, in llama-server's words.
 
-`model=NAME` in the query means one of several loaded models. A slot is where a request runs. What its last request left stays in the KV cells until they are
-needed: that is what is saved and erased, and what a restored session becomes. Prompts find it from
-every slot.
+`model=NAME` in the query means one of several loaded models. A slot is where a request runs. What its
+last request left stays in the KV cells until they are needed: that is what is saved and erased, and
+what a restored session becomes. Prompts find it from every slot.
 """
 
 from __future__ import annotations

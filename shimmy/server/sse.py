@@ -7,7 +7,6 @@ always enough.
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
 from typing import Self
 
 from aiohttp import web
@@ -63,12 +62,7 @@ class EventStream:
         self._watcher = self._loop.create_task(self._watch())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Stop the clock. The end of the body is aiohttp's to write."""
         if self._watcher is not None:
             self._watcher.cancel()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from shimmy.errors import LlamaError
 from shimmy.llama.state import StateFlags
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -52,6 +55,10 @@ class Cells:
         if memory.last(seq_id) != end - 1:
             raise LlamaError("a restored block does not end where it should")
 
+    def size(self, seq_id: int) -> int:
+        """Return the bytes of a whole sequence's state."""
+        return self._context.state.size(seq_id)
+
     def save(self, seq_id: int) -> NDArray[np.uint8]:
         """Return the state of a whole sequence, of one with all its cells."""
         return self._context.state.copy_out(seq_id)
@@ -77,16 +84,15 @@ class WindowCells:
         self._window = window
         self._scratch = scratch
 
+    def size(self, seq_id: int) -> int:
+        """Return the bytes that `save` will return now."""
+        with self._named(seq_id) as named:
+            return self._context.state.size(named, StateFlags.PARTIAL_ONLY)
+
     def save(self, seq_id: int) -> NDArray[np.uint8]:
         """Return what the next token of a sequence sees there."""
-        state, memory = self._context.state, self._context.memory
-        if not self._scratch:
-            return state.copy_out(seq_id, StateFlags.PARTIAL_ONLY)
-        memory.seq_cp(seq_id, SCRATCH)
-        try:
-            return state.copy_out(SCRATCH, StateFlags.PARTIAL_ONLY)
-        finally:
-            memory.seq_rm(SCRATCH)
+        with self._named(seq_id) as named:
+            return self._context.state.copy_out(named, StateFlags.PARTIAL_ONLY)
 
     def restore(self, seq_id: int, data: NDArray[np.uint8] | memoryview, n_tokens: int) -> None:
         """Let a sequence of `n_tokens` see that again; raises `LlamaError`, and it sees nothing then.
@@ -104,3 +110,16 @@ class WindowCells:
         if not self._window.reaches(seq_id, n_tokens):
             self._window.remove(seq_id)
             raise LlamaError(f"the window is not that of {n_tokens} tokens")
+
+    @contextmanager
+    def _named(self, seq_id: int) -> Iterator[int]:
+        """Give a sequence an id that llama.cpp saves."""
+        if not self._scratch:
+            yield seq_id
+            return
+        memory = self._context.memory
+        memory.seq_cp(seq_id, SCRATCH)
+        try:
+            yield SCRATCH
+        finally:
+            memory.seq_rm(SCRATCH)

@@ -37,13 +37,16 @@ MIN_TOKENS = 32
 """Shorter sequences are computed faster than it is worth keeping their states."""
 
 MAX_BYTES = 512 << 20
-"""A larger state would hold up the other rows for too long: it is copied in one call."""
+"""A larger state is not kept: it is copied in one call, which would hold up the other rows for too long."""
 
 DEFAULT_N = 32
 
 
 class States(Protocol):
     """What is kept of a sequence, as bytes."""
+
+    def size(self, seq_id: int) -> int:
+        """Return the bytes of its state."""
 
     def save(self, seq_id: int) -> NDArray[np.uint8]:
         """Return its state."""
@@ -137,11 +140,12 @@ class Checkpoints:
     def keep(self, seq_id: int, tokens: bytes, loras: LoraSet) -> None:
         """Keep the state of a sequence, which is that of `tokens`."""
         name = _name(tokens, loras)
-        if name in self._cache or self._cache.n_most == 0:
+        if name in self._cache or self._cache.max_bytes == 0:
             self._cache.touch([name])
             return
-        data = self._states.save(seq_id)
-        if data.nbytes <= MAX_BYTES and self._cache.put(name, data):
+        if self._states.size(seq_id) > min(MAX_BYTES, self._cache.max_bytes):
+            return
+        if self._cache.put(name, self._states.save(seq_id)):
             self._lengths[name] = len(tokens) // WORD
             self._last = None
         if len(self._lengths) > 2 * len(self._cache) + 1:

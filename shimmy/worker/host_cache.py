@@ -32,8 +32,8 @@ class HostCache:
     """At most `n_bytes` of data, each under the first tokens of a sequence. Thread: the engine's."""
 
     def __init__(self, n_bytes: int) -> None:
-        """Empty; `n_most` says how many bytes there may be."""
-        self.n_most = n_bytes
+        """Empty."""
+        self.max_bytes = n_bytes
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._n_bytes = 0
 
@@ -52,10 +52,10 @@ class HostCache:
 
     def put(self, name: bytes, data: NDArray[np.uint8]) -> bool:
         """Keep `data`, giving up what was used longest ago; False when it is too much by itself."""
-        if data.nbytes > self.n_most:
+        if data.nbytes > self.max_bytes:
             return False
         self.drop(name)
-        while self._n_bytes + data.nbytes > self.n_most:
+        while self._n_bytes + data.nbytes > self.max_bytes:
             _, oldest = self._entries.popitem(last=False)
             self._n_bytes -= oldest.data.nbytes
         self._entries[name] = _Entry(data, _checksum(data))

@@ -6,6 +6,7 @@ Threads: `take` and `cancel` from the one that reads commands; the work is done 
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -97,11 +98,12 @@ class Intake:
 
     def take(self, command: Submit | Question) -> None:
         """Prepare a command and hand it on, on a thread of the pool."""
+        came = time.monotonic()
         with self._lock:
             self._preparing.add(command.id)
             if isinstance(command, Submit) and self._serving is not None:
                 command = _with_defaults(command, self._serving.adapters)
-        self._pool.submit(lambda: self._handle(command), lambda: self._give_up(command))
+        self._pool.submit(lambda: self._handle(command, came), lambda: self._give_up(command))
 
     def cancel(self, command_id: int) -> None:
         """Give a request or a call up, wherever it is; unknown ids are ignored."""
@@ -111,7 +113,7 @@ class Intake:
         if serving is not None:
             serving.loop.cancel(command_id)
 
-    def _handle(self, command: Submit | Question) -> None:
+    def _handle(self, command: Submit | Question, came: float) -> None:
         try:
             with self._lock:
                 serving = self._serving
@@ -119,7 +121,7 @@ class Intake:
                 raise EngineLoadingError("the model is not loaded")
             match command:
                 case Submit(request_id, request):
-                    self._submit(serving, request_id, request)
+                    self._submit(serving, request_id, request, came)
                 case Embed() | Rerank():
                     self._embed(serving, command)
                 case Loras() | SetLoras():
@@ -158,8 +160,10 @@ class Intake:
             self._preparing.discard(command_id)
             return known
 
-    def _submit(self, serving: Serving, request_id: int, request: GenerateRequest) -> None:
-        """Prepare a request and hand its choices to the loop."""
+    def _submit(
+        self, serving: Serving, request_id: int, request: GenerateRequest, came: float
+    ) -> None:
+        """Prepare a request and hand its choices to the loop; its timeout runs since it `came`."""
         if serving.info.kind != "generative":
             raise InvalidRequestError(
                 f"{serving.info.name} is an {serving.info.kind} model, which generates no text: "
@@ -168,6 +172,9 @@ class Intake:
             )
         _check_room(serving, request.n)
         tasks = serving.preparer.prepare(request_id, request)
+        if request.timeout is not None:
+            for task in tasks:
+                task.deadline = came + request.timeout
         if not self._enqueue(serving, request_id, tasks):
             for task in tasks:
                 task.close()

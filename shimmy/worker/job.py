@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect, insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -51,8 +51,10 @@ class Job:
 
     @property
     def n_mark(self) -> int:
-        """Tokens at which its intake stops next, 0: nowhere."""
-        return next((mark for mark in self.marks if mark > self.n_past), 0)
+        """Tokens at which its intake stops next, 0: nowhere. Asked for every row of every step."""
+        if not self.marks or self.marks[-1] <= self.n_past:
+            return 0
+        return self.marks[bisect(self.marks, self.n_past)]
 
     def branch(self, n_tokens: int) -> None:
         """Stop there too, as others begin with so many of its tokens; it has marks already."""

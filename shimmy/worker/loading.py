@@ -30,7 +30,6 @@ from shimmy.worker.template import template_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from shimmy.llama.context_params import ContextParams
 
@@ -92,12 +91,7 @@ class Loaded:
         """Return self."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Free everything; the model takes the others with it, in the right order."""
         self.model.close()
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from shimmy.worker.prefix import Placement
     from shimmy.worker.runner import Runner
     from shimmy.worker.scheduler import Scheduler
+    from shimmy.worker.session_cells import SessionCells
     from shimmy.worker.task import Task
 
 
@@ -35,28 +36,31 @@ class Loop:
         scheduler: Scheduler,
         runner: Runner,
         emit: Callable[[Report], None],
+        *,
         paging: Paging | None = None,
         embedder: Embedder | None = None,
+        sessions: SessionCells | None = None,
     ) -> None:
         """`emit` gets one `Step` for each engine step that has something to say."""
         self.tally = Tally()
-        self._began = 0.0
-        self._paging = paging
-        self._embedder = embedder
-        self._deadlines = Deadlines()
         self._scheduler = scheduler
         self._runner = runner
         self._emit = emit
+        self._paging = paging
+        self._embedder = embedder
+        self._sessions = sessions
         self._inbox = Inbox(runner.hold)
+        self._stopping = False
         self._tasks: dict[int, Task] = {}
         self._by_slot: dict[int, Task] = {}
+        self._deadlines = Deadlines()
         self._out: list[tuple[int, Event]] = []
-        # What the step in flight feeds.
+        # When the last step began, and what the one in flight feeds.
+        self._began = 0.0
         self._flying: list[tuple[int, int]] = []
-        self._stopping = False
         # What the runner's context computes with.
         self._loras = NO_LORAS
-        # each is written by one thread at a time: whoever adds, and the engine's
+        # Each is written by one thread at a time: whoever adds, and the engine's.
         self._n_added = 0
         self._n_ended = 0
 
@@ -103,8 +107,7 @@ class Loop:
     def _embed(self) -> None:
         if self._embedder is not None and not self._embedder.idle:
             # both would want all cores
-            self._land()
-            self._flush()
+            self._rest()
             self._embedder.step(beside=not self._scheduler.idle)
 
     def _take_commands(self) -> None:
@@ -115,7 +118,7 @@ class Loop:
             if isinstance(message, Add):
                 self._submit(message.task)
                 continue
-            self._land()
+            self._rest()
             match message:
                 case Cancel(request_id):
                     self._drop(request_id)
@@ -164,11 +167,16 @@ class Loop:
             and not self._deadlines.is_due(time.monotonic())
         )
 
-    def _land(self, *, ahead: bool = False) -> None:
-        """Take what came of the step in flight, if there is one."""
+    def _land(self, *, ahead: bool) -> None:
+        """Take what came of the step in flight."""
+        code, events = self._runner.take(ahead=ahead)
+        self._conclude(code, self._flying, events)
+
+    def _rest(self) -> None:
+        """Let no step be in flight; what came of one is told now, not after the next."""
         if self._runner.in_flight:
-            code, events = self._runner.take(ahead=ahead)
-            self._conclude(code, self._flying, events)
+            self._land(ahead=False)
+            self._flush()
 
     def _conclude(
         self, code: StepCode, bites: list[tuple[int, int]], events: list[RowEvent]
@@ -197,7 +205,9 @@ class Loop:
             if task.job.slot is not None:
                 self._cut_off(task, Finish.LIMIT)
                 continue
-            error = DeadlineError("no slot was free before the request's timeout: try again later")
+            error = DeadlineError(
+                "the request's timeout was over before it had a slot: try again later"
+            )
             self._fail(task, Failed.of(error))
 
     def _page(self, paging: Paging) -> None:
@@ -258,15 +268,18 @@ class Loop:
             self._end(task)
 
     def _make_room(self, bites: list[tuple[int, int]]) -> None:
-        """The cells ran out: idle sequences go, or the youngest row pauses, its stream with it."""
+        """The cells ran out: idle sequences go, then sessions, or the youngest row pauses, its stream with it."""
         if self._paging is not None and self._paging.relieve():
             return
-        match self._scheduler.make_room(bites):
+        if evicted := self._scheduler.make_room(bites):
+            self._act(evicted)
+            return
+        if self._sessions is not None and self._sessions.give_way():
+            return
+        match self._scheduler.pause():
             case Rewind(job) if job.slot is not None:
                 self.tally.n_preempted += 1
                 self._runner.rewind(job.slot)
-            case list() as evicted:
-                self._act(evicted)
             case _:
                 # one row alone cannot outgrow the cells; if it did, its context is at its end
                 self._cut_off(self._by_slot[bites[0][0]], Finish.CONTEXT)

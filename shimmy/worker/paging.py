@@ -38,6 +38,12 @@ class Paging(Protocol):
     def relieve(self) -> bool:
         """Find cells that the scheduler does not know of; False when there are none."""
 
+    def complete(self, resident: Resident) -> bool:
+        """See to it that an idle sequence has all that it needs to go on; False: some of it is gone."""
+
+    def forget(self, resident: Resident) -> None:
+        """Drop what is kept of a sequence, also what others begin with."""
+
 
 def make_paging(loaded: Loaded, options: EngineOptions) -> Pager | Checkpoints | Windows | None:
     """Return the host cache; None where it is off, or each row keeps cells of its own anyway."""
@@ -52,7 +58,7 @@ def make_paging(loaded: Loaded, options: EngineOptions) -> Pager | Checkpoints |
         cache = HostCache(n_bytes if options.ctx_checkpoints else 0)
         states = WindowCells(loaded.context, window, scratch=layout.scratch)
         checkpoints = Checkpoints(cache, states, n_most=options.ctx_checkpoints)
-        pager = Pager(cache, cells, n_block=n_block) if layout.scratch and cache.n_most else None
+        pager = Pager(cache, cells, n_block=n_block) if layout.scratch and cache.max_bytes else None
         return Windows(window, checkpoints, pager)
     if layout.scratch and n_bytes:
         return Pager(HostCache(n_bytes), cells, n_block=n_block)

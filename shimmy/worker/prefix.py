@@ -94,9 +94,9 @@ class PrefixIndex:
         return self._n_idle_cells
 
     @property
-    def has_free_id(self) -> bool:
-        """Whether a sequence can be added."""
-        return bool(self._free)
+    def n_free_ids(self) -> int:
+        """How many sequences can be added."""
+        return len(self._free)
 
     def resident(self, seq_id: int) -> Resident | None:
         """Return a sequence, None when it is not resident."""

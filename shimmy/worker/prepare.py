@@ -6,7 +6,6 @@ Thread: a small pool beside the engine's thread; everything used here is immutab
 from __future__ import annotations
 
 import itertools
-import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -159,7 +158,6 @@ class Preparer:
             # evaluation harnesses cut one generated token off a scored prompt, whatever it is
             tells_end=request.prompt_logprobs is not None,
             parser=parser,
-            deadline=None if request.timeout is None else time.monotonic() + request.timeout,
             n_keep=request.n_keep,
             grammar_field=field,
         )

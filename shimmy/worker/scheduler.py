@@ -1,7 +1,7 @@
 """Which rows take part in the next step, and how many tokens each feeds. Policy, no mechanism.
 
 Nothing here touches llama.cpp, a thread or a clock: `plan` says what to do, the caller does it and
-tells the outcome with `commit`, or with `make_room` when the KV cells ran out.
+tells the outcome with `commit`, or with `make_room` and `pause` when the KV cells ran out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ let in too early is soon preempted, and its prompt computed again."""
 WORTH_WAITING = 32
 """Tokens of a common beginning from which on a prompt waits until another row has taken them in."""
 
-
 WORTH_FETCHING = 32
 """Tokens from which on it pays to bring them back from host memory."""
 
@@ -47,8 +46,8 @@ class Scheduler:
 
     A step feeds up to `n_batch` tokens. While any row generates, waiting prompts together get at
     most `n_bite` of them, and fewer on a slow model, so that a long prompt does not freeze the
-    others. What finished rows
-    leave in the cells stays there, up to half of them, for prompts that begin alike.
+    others. What finished rows leave in the cells stays there, up to half of them, for prompts that
+    begin alike.
     """
 
     def __init__(
@@ -148,14 +147,14 @@ class Scheduler:
         self._index.drop(self._left[slot])
         self._forget_left(self._left[slot])
 
-    def clear(self, n_cells: int) -> tuple[list[Evict], bool]:
-        """Evict for a sequence of `n_cells` that the caller brings; False: there is no room."""
+    def clear(self, n_cells: int, *, n_ids: int) -> tuple[list[Evict], bool]:
+        """Evict for `n_cells` and `n_ids` sequences that the caller brings; False: there is no room."""
         over = 0
         if self._n_cells is not None:
             over = max(self._index.n_cells + n_cells - self._n_cells, 0)
-        evicted = self._evicted(over, n_ids=1)
+        evicted = self._evicted(over, n_ids=n_ids)
         fits = self._n_cells is None or self._index.n_cells + n_cells <= self._n_cells
-        return evicted, fits and self._index.has_free_id
+        return evicted, fits and self._index.n_free_ids >= n_ids
 
     def adopt(self, slot: int, seq_id: int) -> None:
         """Count a sequence that the caller has filled, and that ran, as what a slot has left."""
@@ -212,7 +211,7 @@ class Scheduler:
     def steady(self, bites: list[tuple[int, int]]) -> bool:
         """Whether the step after the one with `bites` would be one token for each of its rows again.
 
-        It is asked before that step is committed, and at most one step before it runs.
+        Asked before that step is committed; the answer is good for the one after it only.
         """
         if self._waiting or self._paused or self._marked or len(bites) != len(self._rows):
             return False
@@ -237,15 +236,12 @@ class Scheduler:
         """Learn the model's speed from how long a step with these bites took."""
         self._portions.observe(bites, seconds)
 
-    def make_room(self, bites: list[tuple[int, int]]) -> list[Evict] | Rewind | None:
-        """Say what to do when the cells did not suffice for `bites`; None when nothing helps.
+    def make_room(self, bites: list[tuple[int, int]]) -> list[Evict]:
+        """Let idle sequences go when the cells did not suffice for `bites`; none: there are none."""
+        return self._evicted(max(sum(n for _, n in bites), 1))
 
-        Idle sequences go first. Then the youngest row pauses: it is fed again from its first token
-        when another has ended.
-        """
-        evicted = self._evicted(max(sum(n for _, n in bites), 1))
-        if evicted:
-            return evicted
+    def pause(self) -> Rewind | None:
+        """Let the youngest row go on when another has ended, from its first token; None: it is alone."""
         active = self._active()
         if len(active) < 2:
             return None
@@ -290,9 +286,11 @@ class Scheduler:
                 continue
             if not self._room(job.n_tokens - n_shared):
                 break
-            self._waiting.remove(job)
             if self._index.needs_id(job.lookup, job.loras):
                 actions += self._evicted(0, n_ids=1)
+                if not self._index.n_free_ids:
+                    break  # a session that is being moved has one
+            self._waiting.remove(job)
             actions.append(self._start(job))
         return actions
 

@@ -10,16 +10,14 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from shimmy.errors import LlamaError
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from shimmy.worker.resident import WORD
 
 _MAGIC = b"shmsess2"
 _HEADER = struct.Struct("<8sIIII")
-"""Magic, fingerprint of the context, bytes of the adapters' mark, tokens, checksum of all these."""
+"""Magic, fingerprint of the context, bytes of the adapters' mark and of the tokens, checksum of all these."""
 
 _PIECE = struct.Struct("<IIQI")
 """Its first and last position, bytes and checksum; one that ends where it begins is a window."""
@@ -67,12 +65,7 @@ class SessionWriter:
         """Return self."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """Give the file its name, or remove what there is of it."""
         try:
             self._file.close()
@@ -101,21 +94,23 @@ def read_session(path: Path) -> SessionFile:
     """Return what `SessionWriter` wrote; raises `LlamaError` for anything else, or OSError."""
     content = memoryview(path.read_bytes())
     try:
-        magic, fingerprint, n_mark, n_tokens, checksum = _HEADER.unpack_from(content)
+        magic, fingerprint, n_mark, n_token_bytes, checksum = _HEADER.unpack_from(content)
     except struct.error:
         raise LlamaError("it is no saved session") from None
     if magic != _MAGIC:
         raise LlamaError("it is no saved session")
     begin = _HEADER.size + n_mark
-    end = begin + n_tokens
-    blank = _HEADER.pack(magic, fingerprint, n_mark, n_tokens, 0)
+    end = begin + n_token_bytes
+    blank = _HEADER.pack(magic, fingerprint, n_mark, n_token_bytes, 0)
     if len(content) < end or zlib.crc32(content[_HEADER.size : end], zlib.crc32(blank)) != checksum:
         raise LlamaError("it is damaged")
+    if n_token_bytes % WORD:
+        raise LlamaError("it is damaged: its last token is not whole")
     return SessionFile(
         fingerprint=fingerprint,
         mark=bytes(content[_HEADER.size : begin]),
-        tokens=list(content[begin:end].cast("i")),
-        pieces=_pieces(content[end:], n_tokens // 4),
+        tokens=content[begin:end].cast("i").tolist(),
+        pieces=_pieces(content[end:], n_token_bytes // WORD),
         n_bytes=len(content),
     )
 

@@ -20,7 +20,6 @@ from shimmy.errors import (
     InvalidRequestError,
     LlamaError,
     OverloadedError,
-    ShimmyError,
     UnsupportedError,
 )
 from shimmy.worker.resident import tokens_of
@@ -32,9 +31,11 @@ if TYPE_CHECKING:
     from shimmy.engine.types.frame import SlotAction
     from shimmy.worker.loading import Loaded
     from shimmy.worker.loop import Loop
+    from shimmy.worker.lora_set import LoraSet
     from shimmy.worker.resident import Resident
     from shimmy.worker.scheduler import Scheduler
-    from shimmy.worker.session_cells import SessionCells
+    from shimmy.worker.session_cells import Bringing, SessionCells
+    from shimmy.worker.session_file import SessionFile
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ def session_file(directory: str, filename: str) -> Path:
 
 
 class Sessions:
-    """The sessions of one context. Thread: one of a caller's, for all that is public but `close`."""
+    """The sessions of one context. Thread: any but the engine's; one `act` at a time."""
 
     def __init__(
         self, loaded: Loaded, scheduler: Scheduler, loop: Loop, cells: SessionCells
@@ -72,14 +73,16 @@ class Sessions:
         self._loop = loop
         self._lock = threading.Lock()
         self._closed = False
-        self._pending: Future[Any] | None = None
+        # What the engine's thread is to do.
+        self._pending: set[Future[Any]] = set()
 
     def close(self) -> None:
         """Note that the loop has ended: who waits for it gets `EngineClosedError`. Thread: any."""
         with self._lock:
             self._closed = True
-            if self._pending is not None and not self._pending.done():
-                self._pending.set_exception(EngineClosedError("the engine was closed"))
+            for outcome in self._pending:
+                if not outcome.done():
+                    outcome.set_exception(EngineClosedError("the engine was closed"))
 
     def slots(self) -> list[SlotInfo]:
         """Return all slots as they are between two steps."""
@@ -120,7 +123,7 @@ class Sessions:
         except OSError as error:
             raise LlamaError(f"the session cannot be written: {error.strerror}") from error
         finally:
-            self._loop.call(lambda: self._cells.release(held))
+            self._loop.call(lambda: self._cells.let_go(held))
         n_tokens = len(tokens_of(held.tokens))
         return SlotDone(n_tokens=n_tokens, n_bytes=file.n_bytes, ms=_ms_since(began))
 
@@ -136,7 +139,9 @@ class Sessions:
         try:
             file = read_session(path)
             if file.fingerprint != self._state.fingerprint():
-                raise LlamaError("it is of another model, or of a context with other KV types")
+                raise LlamaError(
+                    "it is of another model, or of a context with other KV types or RoPE settings"
+                )
             loras = self._adapters.unmark(file.mark)
         except FileNotFoundError:
             raise InvalidRequestError(
@@ -152,19 +157,16 @@ class Sessions:
                 f"{self._layout.n_ctx_row}",
                 param="filename",
             )
-        self._on_engine(lambda: self._left(slot))
-        bringing = self._on_engine(lambda: self._cells.bring(file.tokens, file.pieces, loras))
+        bringing = self._on_engine(lambda: self._begin(slot, file, loras))
         try:
             while not self._on_engine(lambda: self._cells.put(bringing)):
                 pass
-            self._on_engine(lambda: self._scheduler.adopt(slot, bringing.seq_id))
-        except ShimmyError as error:
-            self._loop.call(lambda: self._cells.drop(bringing))
-            if not isinstance(error, LlamaError):
-                raise
+        except LlamaError as error:
             raise InvalidRequestError(
                 f"llama.cpp refuses the session: {error.message}", param="filename"
             ) from error
+        finally:
+            self._loop.call(lambda: self._cells.let_go(bringing))
         return SlotDone(n_tokens=len(file.tokens), n_bytes=file.n_bytes, ms=_ms_since(began))
 
     def erase(self, slot: int) -> SlotDone:
@@ -179,7 +181,7 @@ class Sessions:
         with self._lock:
             if self._closed:
                 raise EngineClosedError("the engine was closed")
-            self._pending = outcome
+            self._pending.add(outcome)
 
         def run() -> None:
             if not outcome.set_running_or_notify_cancel():
@@ -196,6 +198,9 @@ class Sessions:
             if not outcome.cancel():
                 return outcome.result()  # it runs now
             raise OverloadedError("the engine did not come to it: try again later") from None
+        finally:
+            with self._lock:
+                self._pending.remove(outcome)
 
     def _slots(self) -> list[SlotInfo]:
         return [self._describe(slot) for slot in range(self._layout.n_slots)]
@@ -233,6 +238,10 @@ class Sessions:
             )
         left = self._scheduler.left_resident(slot)
         return left if left is not None and left.tokens else None
+
+    def _begin(self, slot: int, file: SessionFile, loras: LoraSet) -> Bringing:
+        self._left(slot)
+        return self._cells.bring(slot, file.tokens, file.pieces, loras)
 
     def _filled(self, slot: int) -> Resident:
         left = self._left(slot)

@@ -101,8 +101,11 @@ class Worker:
                 self._intake.cancel(command_id)
             case Plan():
                 threading.Thread(target=self._plan, args=(command,), daemon=True).start()
-            case Slots() | SlotAction():
+            case SlotAction():
                 self._files.submit(self._slot, command)
+            case Slots():
+                # not behind a session on its way to a disk
+                threading.Thread(target=self._slot, args=(command,), daemon=True).start()
             case Stats():
                 # not this thread: a driver may take its time
                 threading.Thread(target=self._read_stats, args=(command,), daemon=True).start()
@@ -157,9 +160,9 @@ class Worker:
             splits=splits(loaded.model),
             use=loaded.adapters.use,
         )
-        loop = Loop(scheduler, runner, self._emit, paging, embedder)
-        if loaded.generates:
-            cells = SessionCells(loaded, index, scheduler, paging)
+        cells = SessionCells(loaded, index, scheduler, paging) if loaded.generates else None
+        loop = Loop(scheduler, runner, self._emit, paging=paging, embedder=embedder, sessions=cells)
+        if cells is not None:
             self._sessions = Sessions(loaded, scheduler, loop, cells)
         self._save_path = options.slot_save_path
         with self._lock:
@@ -182,7 +185,7 @@ class Worker:
             runner.shut()
 
     def _slot(self, command: Slots | SlotAction) -> None:
-        """Answer a question about slots. Thread: the sessions'."""
+        """Answer a question about slots, or move a session. Thread: the sessions', or one of its own."""
         try:
             with self._lock:
                 sessions = self._sessions

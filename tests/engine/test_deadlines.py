@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +16,8 @@ from shimmy.engine.types.prompt import TokenPrompt
 from shimmy.engine.types.request import GenerateRequest
 from shimmy.engine.types.sampling import SamplingParams
 from shimmy.errors import DeadlineError
+from shimmy.worker.prepare import Preparer
+from shimmy.worker.task import Task
 from tests.engine.ask import ask
 from tests.engine.integrity import checked, faults, loop_of
 
@@ -84,6 +87,21 @@ async def test_the_time_that_the_model_takes_to_load_counts(one_slot: EngineOpti
     async with engine:
         assert (await finish(engine, endless(0.2))).reason == "length"
         assert await faults(engine) == []
+
+
+async def test_the_time_that_a_request_is_prepared_counts(
+    one_slot: EngineOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = Preparer.prepare
+
+    def slowly(*args: Any) -> list[Task]:
+        time.sleep(0.3)
+        return prepare(*args)
+
+    monkeypatch.setattr(Preparer, "prepare", slowly)
+    async with checked(one_slot) as engine:
+        with pytest.raises(DeadlineError):
+            await finish(engine, endless(0.2))
 
 
 async def test_deadlines_of_requests_that_ended_do_not_pile_up(one_slot: EngineOptions) -> None:

@@ -69,10 +69,12 @@ def test_a_cancelled_request_leaves_after_the_step_in_flight_and_its_cells_are_c
         if runner.n_ahead == 7:
             harness.loop.cancel(1)
             harness.loop.cancel(2)
-        return harness.scheduler.idle
+            harness.loop.stop()
+        return False
 
     harness.loop.call(lambda: None)
     harness.run_until(check)
+    assert harness.scheduler.idle
     assert not runner.rows
     # what llama.cpp holds of them is what the index counts
     assert sum(runner.cells.values()) == harness.index.n_cells
@@ -92,6 +94,25 @@ def test_a_call_sees_no_step_in_flight() -> None:
     harness.run_until(check)
     assert seen
     assert not any(seen)
+
+
+def test_what_came_of_a_step_is_told_before_whoever_holds_the_next_one_is_heard() -> None:
+    runner = ahead(n_words=50)
+    harness = Harness(runner)
+    harness.add(1)
+    told: list[tuple[int, int]] = []
+
+    def hear() -> None:
+        told.append((runner.rows[0].n_generated, len(harness.text(1))))
+
+    def check() -> bool:
+        if runner.n_ahead == 9:
+            harness.loop.call(hear)
+        return done(harness, 1)()
+
+    harness.run_until(check)
+    assert told
+    assert all(said == generated for generated, said in told)
 
 
 def test_a_deadline_that_passes_ends_its_request_although_steps_run_ahead() -> None:

@@ -146,6 +146,9 @@ def test_blocks_in_host_memory_have_other_names_for_other_sets() -> None:
 class OneState:
     """Cells whose state is always the same."""
 
+    def size(self, _seq_id: int) -> int:
+        return 64
+
     def save(self, _seq_id: int) -> np.ndarray:
         return np.zeros(64, np.uint8)
 

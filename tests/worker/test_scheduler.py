@@ -117,7 +117,7 @@ def test_the_youngest_row_is_preempted_and_resumed_before_a_new_one_is_admitted(
     scheduler.submit(old)
     scheduler.submit(young)
     generate(scheduler, old, young)
-    assert scheduler.make_room([(0, 1)]) == Rewind(young)
+    assert scheduler.pause() == Rewind(young)
     assert young.n_past == 0
     old.tokens += [7] * (3 * HEADROOM - old.n_tokens)
     scheduler.submit(job(3, 4))
@@ -134,7 +134,18 @@ def test_a_row_alone_is_never_preempted() -> None:
     scheduler = make()
     scheduler.submit(job(1, 4))
     scheduler.plan()
-    assert scheduler.make_room([(0, 4)]) is None
+    assert scheduler.make_room([(0, 4)]) == []
+    assert scheduler.pause() is None
+
+
+def test_a_request_waits_while_a_session_has_the_only_sequence() -> None:
+    index = PrefixIndex(1, sharing=Sharing.WHOLE)
+    scheduler = Scheduler(index, n_slots=1, n_cells=None, n_batch=64, n_bite=16)
+    session = index.open()
+    scheduler.submit(job(1, 4))
+    assert scheduler.plan() == Plan()
+    index.drop(session)
+    assert admitted(scheduler.plan()) == [1]
 
 
 @pytest.mark.parametrize("running", [False, True])
@@ -442,7 +453,7 @@ def test_a_preempted_row_forgets_what_was_to_be_fetched() -> None:
     scheduler.submit(young)
     scheduler.plan()
     assert scheduler.fetching == [young]
-    assert scheduler.make_room([(0, 1)]) == Rewind(young)
+    assert scheduler.pause() == Rewind(young)
     assert scheduler.fetching == []
     scheduler.remove(young)
     assert scheduler.plan().bites == [(old.slot, 20)]

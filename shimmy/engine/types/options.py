@@ -16,9 +16,10 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """One loaded model: the file, where it goes, and the shape of its context.
 
     `n_ctx` counts the KV cells that all slots share; None gives each slot the model's training
-    context, at most 8192 in all. `n_gpu_layers` None offloads all layers where a GPU is used. `override_tensor` holds (regex, buffer type) pairs, applied
-    before those of `cpu_moe` and `n_cpu_moe`. `max_queue` requests may wait for a slot; more are
-    refused as overload. Sizes are in tokens.
+    context, at most 8192 in all. `n_gpu_layers` None offloads all layers where a GPU is used.
+    `override_tensor` holds (regex, buffer type) pairs, applied before those of `cpu_moe` and
+    `n_cpu_moe`. `max_queue` requests may wait for a slot; more are refused as overload. Sizes are
+    in tokens.
 
     With `swa_full` layers that see a sliding window only keep all of a sequence all the same; None:
     where that takes less than twice the cells. `ctx_checkpoints` are kept of each prompt where

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from types import TracebackType
 from typing import Self
 
 from shimmy.engine.types.event import Delta, Finished
@@ -71,12 +70,7 @@ class Stopwatch:
         """Return self."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """Count the request by how it ended."""
         meter = self._meter or self._counts.meter(NO_MODEL)
         meter.outcomes[self._ended or _outcome(error)] += 1
