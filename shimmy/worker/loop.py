@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from shimmy.engine.types.event import Event, Failed
 from shimmy.engine.types.frame import Report, Step
-from shimmy.errors import DeadlineError, EngineClosedError, InvalidRequestError, ShimmyError
+from shimmy.errors import EngineClosedError
 from shimmy.llama.stepper import Finish, RowEvent, StepCode
-from shimmy.worker.deadlines import Deadlines
 from shimmy.worker.inbox import Add, Call, Cancel, Inbox, Stop
 from shimmy.worker.job import Admit, Evict, Rewind
 from shimmy.worker.lora_set import NO_LORAS
+from shimmy.worker.open_tasks import OpenTasks
 from shimmy.worker.tally import Tally
 
 if TYPE_CHECKING:
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 
     from shimmy.worker.embedder import Embedder
     from shimmy.worker.paging import Paging
-    from shimmy.worker.prefix import Placement
     from shimmy.worker.runner import Runner
     from shimmy.worker.scheduler import Scheduler
     from shimmy.worker.session_cells import SessionCells
@@ -51,27 +48,21 @@ class Loop:
         self._sessions = sessions
         self._inbox = Inbox(runner.hold)
         self._stopping = False
-        self._tasks: dict[int, Task] = {}
-        self._by_slot: dict[int, Task] = {}
-        self._deadlines = Deadlines()
-        self._out: list[tuple[int, Event]] = []
+        self._tasks = OpenTasks(scheduler, runner)
         # When the last step began, and what the one in flight feeds.
         self._began = 0.0
         self._flying: list[tuple[int, int]] = []
         # What the runner's context computes with.
         self._loras = NO_LORAS
-        # Each is written by one thread at a time: whoever adds, and the engine's.
-        self._n_added = 0
-        self._n_ended = 0
 
     @property
     def n_open(self) -> int:
         """Tasks that were added and have not ended. Thread: any."""
-        return self._n_added - self._n_ended
+        return self._tasks.n_open
 
     def add(self, task: Task) -> None:
         """Queue a prepared task; it joins between two steps. One caller at a time."""
-        self._n_added += 1
+        self._tasks.expect()
         self._inbox.put(Add(task))
 
     def cancel(self, request_id: int) -> None:
@@ -116,12 +107,12 @@ class Loop:
         while (message := self._inbox.take(block=block)) is not None:
             block = False
             if isinstance(message, Add):
-                self._submit(message.task)
+                self._tasks.add(message.task)
                 continue
             self._rest()
             match message:
                 case Cancel(request_id):
-                    self._drop(request_id)
+                    self._tasks.drop(request_id)
                     if self._embedder is not None:
                         self._embedder.cancel(request_id)
                 case Call(function):
@@ -129,25 +120,18 @@ class Loop:
                 case Stop():
                     self._stopping = True
 
-    def _submit(self, task: Task) -> None:
-        """Let a task wait for its slot. A step may be in flight."""
-        self._tasks[task.job.id] = task
-        self._scheduler.submit(task.job)
-        if task.deadline is not None:
-            self._deadlines.add(task.job.id, task.deadline)
-
     def _step(self) -> None:
         if self._runner.in_flight:
             self._land(ahead=self._steady(self._flying))
             return
-        self._expire()
+        self._tasks.expire(time.monotonic())
         plan = self._scheduler.plan()
         if self._paging is not None and (plan.actions or self._scheduler.fetching):
             self._paging.begin(busy=plan.busy)
         self._act(plan.actions)
         if self._paging is not None:
             self._page(self._paging)
-        bites = [bite for bite in plan.bites if bite[0] in self._by_slot]
+        bites = [bite for bite in plan.bites if self._tasks.at(bite[0]) is not None]
         if not bites:
             return
         if plan.loras != self._loras:
@@ -164,7 +148,7 @@ class Loop:
             self._scheduler.steady(bites)
             and self._inbox.empty
             and (self._embedder is None or self._embedder.idle)
-            and not self._deadlines.is_due(time.monotonic())
+            and not self._tasks.is_due(time.monotonic())
         )
 
     def _land(self, *, ahead: bool) -> None:
@@ -194,21 +178,7 @@ class Loop:
         self.tally.step(bites, now - self._began)
         self._began = now  # of the one in flight, if there is one
         for event in events:
-            self._deliver(event, now)
-
-    def _expire(self) -> None:
-        """End the tasks whose time is over: those that wait fail, those that run are cut off."""
-        for job_id in self._deadlines.take_due(time.monotonic()):
-            task = self._tasks.get(job_id)
-            if task is None:
-                continue
-            if task.job.slot is not None:
-                self._cut_off(task, Finish.LIMIT)
-                continue
-            error = DeadlineError(
-                "the request's timeout was over before it had a slot: try again later"
-            )
-            self._fail(task, Failed.of(error))
+            self._tasks.deliver(event, now)
 
     def _page(self, paging: Paging) -> None:
         """Keep states that were reached, and bring back what rows wait for."""
@@ -237,35 +207,7 @@ class Loop:
                 case Admit(job, placement):
                     task = self._tasks.get(job.id)  # gone if another choice of its request failed
                     if task is not None and job.slot is not None:
-                        self._open(job.slot, task, placement, now)
-
-    def _open(self, slot: int, task: Task, placement: Placement, now: float) -> None:
-        """Start the task's row; a request that cannot start fails alone."""
-        task.clock.started = now
-        try:
-            self._runner.open(slot, task, placement)
-        except ShimmyError as error:
-            self._fail(task, Failed.of(error))
-            return
-        self._by_slot[slot] = task
-
-    def _deliver(self, event: RowEvent, now: float) -> None:
-        task = self._by_slot.get(event.row)
-        if task is None:
-            return  # its request failed with another choice in this very step
-        if event.finish is Finish.GRAMMAR:
-            error = InvalidRequestError(event.text, param=task.grammar_field)
-            self._fail(task, Failed.of(error))
-            return
-        if event.finish is Finish.ERROR:
-            self._fail(task, Failed(code=ShimmyError.code, message=event.text))
-            return
-        if event.finish is Finish.SHIFT:
-            self._shift(task, event.row)
-            event = replace(event, finish=Finish.NONE)
-        self._out.extend((task.request_id, out) for out in task.events(event, now))
-        if event.finish is not Finish.NONE:
-            self._end(task)
+                        self._tasks.start(job.slot, task, placement, now)
 
     def _make_room(self, bites: list[tuple[int, int]]) -> None:
         """The cells ran out: idle sequences go, then sessions, or the youngest row pauses, its stream with it."""
@@ -282,63 +224,16 @@ class Loop:
                 self._runner.rewind(job.slot)
             case _:
                 # one row alone cannot outgrow the cells; if it did, its context is at its end
-                self._cut_off(self._by_slot[bites[0][0]], Finish.CONTEXT)
-
-    def _cut_off(self, task: Task, why: Finish) -> None:
-        """End a running task with what it has."""
-        job = task.job
-        if job.slot is not None:
-            n_generated = job.n_tokens + job.n_discarded - task.n_prompt
-            text = self._runner.flush(job.slot)
-            self._deliver(RowEvent(job.slot, None, n_generated, why, None, text), time.monotonic())
-
-    def _shift(self, task: Task, slot: int) -> None:
-        """Make room in a full context: the older half of what follows `n_keep` goes."""
-        job = task.job
-        n_keep = min(task.n_keep, task.n_prompt, job.n_past // 2)
-        n_discard = max((job.n_past - n_keep) // 2, 1)
-        move = self._scheduler.shift(job, n_keep, n_discard)
-        self._runner.shift(slot, n_keep, n_discard, move=move)
-
-    def _fail(self, task: Task, failure: Failed) -> None:
-        """End a task's request, all its choices, with `failure`."""
-        self._out.append((task.request_id, failure))
-        self._drop(task.request_id)
-
-    def _drop(self, request_id: int) -> None:
-        """End all choices of a request without a word."""
-        for task in [task for task in self._tasks.values() if task.request_id == request_id]:
-            self._end(task)
-
-    def _end(self, task: Task) -> None:
-        """Forget a task and free its row."""
-        slot = task.job.slot
-        opened = slot is not None and self._by_slot.pop(slot, None) is not None
-        if slot is not None and opened:
-            self._runner.close(slot)
-        self._free(self._scheduler.remove(task.job, keep=opened))
-        del self._tasks[task.job.id]
-        self._n_ended += 1
-        task.close()
-        self._deadlines.tidy(self._tasks)
-
-    def _free(self, seq_id: int | None) -> None:
-        if seq_id is not None:
-            self._runner.remove(seq_id)
+                task = self._tasks.at(bites[0][0])
+                if task is not None:
+                    self._tasks.cut_off(task, Finish.CONTEXT)
 
     def _flush(self) -> None:
-        if self._out:
-            self._emit(Step(self._out))
-            self._out = []
+        if told := self._tasks.take_told():
+            self._emit(Step(told))
 
     def _fail_all(self, error: Exception) -> None:
-        failure = Failed.of(error)
-        requests = dict.fromkeys(task.request_id for task in self._tasks.values())
-        self._out.extend((request_id, failure) for request_id in requests)
-        for task in self._tasks.values():
-            task.close()
-        self._tasks.clear()
-        self._by_slot.clear()
+        self._tasks.fail_all(error)
         self._flush()
         if self._embedder is not None:
             self._embedder.fail(error)

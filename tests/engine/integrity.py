@@ -55,8 +55,8 @@ def leftovers(loop: Any) -> list[str]:
     """Return what is left of requests in an engine that has none; the engine's thread."""
     scheduler = loop._scheduler
     left = {
-        "tasks": loop._tasks,
-        "rows by slot": loop._by_slot,
+        "tasks": loop._tasks._by_id,
+        "rows by slot": loop._tasks._by_slot,
         "waiting jobs": scheduler._waiting,
         "running jobs": scheduler._running,
         "rows": scheduler._rows,

@@ -361,14 +361,15 @@ def test_what_was_held_back_at_a_deadline_is_said() -> None:
     harness = Harness(runner)
     task = harness.add(1)
     task.deadline = 0.0
-    expire = harness.loop._expire
+    tasks = harness.loop._tasks
+    expire = tasks.expire
 
-    def late() -> None:
+    def late(now: float) -> None:
         for row in list(runner.rows.values()):
             row.held = "EN"
-            expire()
+            expire(now)
 
-    harness.loop._expire = late  # type: ignore[method-assign]
+    tasks.expire = late  # type: ignore[method-assign]
     harness.run_until(done(harness, 1))
     assert harness.text(1).endswith("EN")
     end = harness.events[1][-1]
