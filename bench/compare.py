@@ -22,7 +22,8 @@ import reference
 import report
 from report import Figures, Report, Run
 from server import LLAMA, SIDES, Server, start
-from works import FULL, QUICK, Bed, Work
+from work import Bed, Work
+from works import FULL, QUICK
 
 DOCUMENT = reference.ROOT / "docs/benchmarks.md"
 # CPU time of the side that waits, as a share of the time measured; more than this disturbs the other
@@ -116,8 +117,16 @@ def measure(
         servers = []
         for side in SIDES:
             log = reference.BUILD / f"{side}.log"
-            size = {"n_parallel": bed.n_parallel, "n_ctx": bed.n_ctx}
-            servers.append(stack.enter_context(start(side, built, model, log=log, **size)))
+            server = start(
+                side,
+                built,
+                model,
+                n_parallel=bed.n_parallel,
+                n_ctx=bed.n_ctx,
+                log=log,
+                template=bed.template,
+            )
+            servers.append(stack.enter_context(server))
         for server in servers:
             server.wait_ready()
             warm_up(bed, server, program)
@@ -198,12 +207,13 @@ def measure_start(
     bed: Bed, rounds: int, program: Path, built: reference.Reference, result: Report
 ) -> None:
     """Measure from the start of a process to the first token that a client sees."""
-    size = {"n_parallel": bed.n_parallel, "n_ctx": bed.n_ctx}
     # the first round fills the page cache and is not counted
     for i in range(-1, rounds):
         for side in SIDES:
             log = reference.BUILD / f"{side}.log"
-            with start(side, built, None, log=log, **size) as server:
+            with start(
+                side, built, None, n_parallel=bed.n_parallel, n_ctx=bed.n_ctx, log=log
+            ) as server:
                 server.wait_ready()
                 for work in bed.works:
                     body = work.body(1) | {"model": "m" if side == LLAMA else "shimmy-demo"}

@@ -40,6 +40,7 @@ struct lane {
     int        fd;
     bool       is_long, done;
     double     start, first, last;
+    double     prompt; /* seconds that the server says it computed the prompt for */
     int        n_events, status;
     enum phase phase;
     bool       chunked;
@@ -51,7 +52,7 @@ struct lane {
 };
 
 static struct lane * lanes, *the_long;
-static struct values ttft, gaps, pauses, whole;
+static struct values ttft, leads, gaps, pauses, whole;
 static const char *  path      = "/v1/completions";
 static char *        body      = NULL;
 static char *        long_body = NULL;
@@ -167,6 +168,9 @@ static void finish(struct lane * lane) {
     if (lane->status == 200 && lane->done && lane->n_events) {
         n_ok++;
         push(&whole, now() - lane->start);
+        if (lane->prompt > 0 && !lane->is_long) {
+            push(&leads, lane->first - lane->start - lane->prompt);
+        }
     } else {
         n_failed++;
         if (n_failed <= 3) {
@@ -224,6 +228,10 @@ static void on_sse_line(struct lane * lane, double t) {
     }
     if (carries(json, "\"text\":\"") || carries(json, "\"content\":\"") || carries(json, "\"reasoning_content\":\"")) {
         on_text(lane, t);
+    }
+    const char * prompt = strstr(json, "\"prompt_ms\":");
+    if (prompt) {
+        lane->prompt = 1e-3 * strtod(prompt + strlen("\"prompt_ms\":"), NULL);
     }
     const char * usage = strstr(json, "\"usage\":{");
     if (usage) {
@@ -407,6 +415,7 @@ int main(int argc, char ** argv) {
         printf(",\"long_ttft_ms\":%.3f", the_long->first ? 1e3 * (the_long->first - the_long->start) : -1.0);
     }
     print_values("ttft", &ttft);
+    print_values("lead", &leads);
     print_values("gap", &gaps);
     print_values("pause", &pauses);
     print_values("whole", &whole);

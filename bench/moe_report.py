@@ -34,7 +34,7 @@ class Level:
     def ggml_mib(self) -> float:
         """What llama.cpp's books say lies on GPUs."""
         parts = [part for part in self.placement if part["device"] != "CPU"]
-        return sum(part["weights"] + part["kv"] + part["compute"] for part in parts) / _MIB
+        return float(sum(part["weights"] + part["kv"] + part["compute"] for part in parts)) / _MIB
 
     @property
     def rate(self) -> float:

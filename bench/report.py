@@ -15,7 +15,7 @@ import psutil
 from load import Seen
 from reference import ROOT
 from server import LLAMA, SHIMMY, SIDES
-from works import Bed, Metric, Work
+from work import Bed, Metric, Work
 
 Figures = dict[str, float]
 

@@ -149,7 +149,14 @@ def _environment() -> dict[str, str]:
 
 
 def start(
-    side: str, reference: Reference, model: Path | None, *, n_parallel: int, n_ctx: int, log: Path
+    side: str,
+    reference: Reference,
+    model: Path | None,
+    *,
+    n_parallel: int,
+    n_ctx: int,
+    log: Path,
+    template: Path | None = None,
 ) -> Server:
     """Start a side with the same model and the same flags; without a model, shimmy with the one that it brings."""
     port = free_port()
@@ -158,10 +165,12 @@ def start(
         path = model or ROOT / "shimmy/models/demo/shimmy-demo.gguf"
         where = ["-m", str(path), "--host", "127.0.0.1", "--port", str(port)]
         argv = [reference.program("llama-server"), *where, *size, "--kv-unified"]
+        argv += ["--jinja", "--chat-template-file", str(template)] if template else []
     else:
         where = [] if model is None else ["--model-path", str(model)]
         argv = [sys.executable, "-m", "shimmy", "serve", *where]
         argv += ["--bind", f"127.0.0.1:{port}", *(size if model else size[:-2])]
+        argv += ["--chat-template", str(template)] if template else []
     return Server(side, argv, port, log)
 
 

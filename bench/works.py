@@ -2,124 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-
-from load import Seen
-from models import text
-
-COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
-Body = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """A figure of a work. `goal`: the ratio shimmy / llama-server to reach, from below or above by `higher`; with `apart`
-    the difference shimmy - llama-server."""
-
-    name: str
-    unit: str
-    of: Callable[[Seen], float]
-    higher: bool = False
-    goal: float | None = None
-    apart: bool = False
-
-    def reached(self, llama: float, shimmy: float) -> bool | None:
-        """Whether the goal is reached; None without a goal."""
-        if self.goal is None:
-            return None
-        reach = shimmy - llama if self.apart else shimmy / llama
-        return reach >= self.goal if self.higher else reach <= self.goal
-
-    def limit(self) -> str:
-        """Return the goal in words; nothing without one."""
-        if self.goal is None:
-            return ""
-        sign = "≥" if self.higher else "≤"
-        return (
-            f"{sign} {self.goal:+,.0f} {self.unit}" if self.apart else f"{sign} {self.goal:.2f} ×"
-        )
-
-
-def _after_first(seen: Seen) -> float:
-    """Return the rate of single streams between their first and last tokens."""
-    seconds = 1e-3 * seen["ok"] * (seen["whole"]["mean"] - seen["ttft"]["mean"])
-    return float((seen["tokens"] - seen["ok"]) / seconds)
-
-
-DECODING = Metric(name="rate after the first token", unit="tok/s", of=_after_first, higher=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """Requests of one kind: `n` of them, `c` at a time. The first metric is the one that the work is about.
-
-    `ceiling` is the number of sequences for llama-batched-bench, and `ceiling_goal` the share of its rate to reach.
-    Its rate has no prompt in it, so the share of a single stream is that of its rate after the first token.
-    `shared` and `long` are sizes in tokens: of a system prompt that all requests share, of one prompt beside the others.
-    """
-
-    name: str
-    title: str
-    path: str = COMPLETIONS
-    n: int
-    c: int
-    max_tokens: int = 128
-    sampling: Body = field(default_factory=lambda: {"temperature": 0})
-    metrics: tuple[Metric, ...]
-    ceiling: int | None = None
-    ceiling_goal: float | None = None
-    shared: int = 0
-    long: int = 0
-
-    def body(self, tag: int, density: float = 1.0) -> Body:
-        """Return the body of the requests, of a text with `density` tokens per word.
-
-        `tag` makes a round's prompts its own, so that nothing is cached from before.
-        """
-        question = f"Request %d: {text(12, seed=tag)}"
-        return self._common(self.max_tokens) | self._prompt(
-            int(self.shared / density), question, tag
-        )
-
-    def long_body(self, tag: int, density: float = 1.0) -> Body | None:
-        """Return the body of the one long request."""
-        if not self.long:
-            return None
-        words = text(int(self.long / density), seed=tag)
-        return self._common(16) | self._prompt(0, f"{tag} {words}", tag)
-
-    @property
-    def decoding(self) -> Metric:
-        """The metric to hold against the ceiling."""
-        return DECODING if DECODING in self.metrics else self.metrics[0]
-
-    def _common(self, max_tokens: int) -> Body:
-        limits = {"max_tokens": max_tokens, "ignore_eos": True}
-        stream = {"stream": True, "stream_options": {"include_usage": True}}
-        return {"model": "m", **limits, **stream, **self.sampling}
-
-    def _prompt(self, n_shared: int, question: str, tag: int) -> Body:
-        if self.path == COMPLETIONS:
-            return {"prompt": question}
-        messages = [{"role": "user", "content": question}]
-        if n_shared:
-            system = f"{tag} {text(n_shared, seed=tag)}"
-            messages.insert(0, {"role": "system", "content": system})
-        return {"messages": messages}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bed:
-    """A model, how many slots and how much context both servers get, and the works; no model is the built-in one, and
-    then the start of the processes is what is measured."""
-
-    name: str
-    model: str | None
-    n_parallel: int
-    n_ctx: int
-    works: tuple[Work, ...]
+from reference import ROOT
+from work import CHAT, COMPLETIONS, DECODING, Bed, Body, Metric, Work
 
 
 def _rate(goal: float | None) -> Metric:
@@ -143,6 +27,13 @@ def _beside(*, pause: float | None, own: float | None) -> tuple[Metric, ...]:
 
 _GAP = Metric(name="between events, p95", unit="ms", of=lambda s: s["gap"]["p95"])
 _SECONDS = Metric(name="total time", unit="s", of=lambda s: s["seconds"], goal=0.20)
+# what surrounds the prompt's computing: reading, rendering, tokenising, the way back
+_LEAD = Metric(
+    name="first token less the prompt's own time, median",
+    unit="ms",
+    of=lambda s: s["lead"]["p50"],
+    goal=0.5,
+)
 _FIRST_95 = Metric(name="first token, p95", unit="ms", of=lambda s: s["ttft"]["p95"])
 _START = (
     Metric(
@@ -177,6 +68,19 @@ def _streams(
         metrics=(_rate(goal), _first(), _GAP),
         ceiling=32,
         ceiling_goal=ceiling_goal,
+    )
+
+
+def _asked(name: str, title: str, *, n_tools: int) -> Work:
+    return Work(
+        name=name,
+        title=title,
+        path=CHAT,
+        n=40,
+        c=1,
+        max_tokens=8,
+        tools=n_tools,
+        metrics=(_LEAD, _first(), _FIRST_95),
     )
 
 
@@ -225,6 +129,18 @@ FULL = (
         works=(
             _streams("tiny-chat", "32 streams, chat, greedy", goal=2.0, path=CHAT),
             _streams("tiny-completions", "32 streams, completions, greedy", goal=None),
+        ),
+    ),
+    Bed(
+        name="tiny-v152k, Qwen3's template",
+        model="tiny-v152k-Q8_0",
+        n_parallel=4,
+        n_ctx=8192,
+        template=ROOT / "tests/support/templates/qwen3.jinja",
+        works=(
+            _asked("first-plain", "1 stream, chat", n_tools=0),
+            _asked("first-tool", "1 stream, chat with a tool", n_tools=1),
+            _asked("first-tools", "1 stream, chat with 4 tools", n_tools=4),
         ),
     ),
     Bed(
