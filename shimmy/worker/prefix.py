@@ -63,6 +63,14 @@ class Placement:
     incomplete: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A sequence and how many of its first tokens a prompt begins with."""
+
+    best: Resident | None
+    n_tokens: int
+
+
 class PrefixIndex:
     """Sequences `first` to `n_seq` - 1 over one cache."""
 
@@ -106,16 +114,27 @@ class PrefixIndex:
         """Return the idle sequences, the one that would be evicted first before the others."""
         return sorted((one for one in self._residents.values() if not one.running), key=_last_used)
 
-    def needs_id(self, key: bytes, loras: LoraSet = NO_LORAS) -> bool:
-        """Whether `place` would take a free id, of which there is none."""
-        return not self._free and not self._in_place(*self._longest(key, loras), key)
+    def find(self, key: bytes, loras: LoraSet = NO_LORAS) -> Found:
+        """Look for the longest prefix of a prompt; `key` is its `prefix_key`.
 
-    def place(self, key: bytes, loras: LoraSet = NO_LORAS) -> Placement:
+        The others take what it returns, until something changes, and look no further.
+        """
+        return Found(*self._longest(key, loras))
+
+    def needs_id(self, key: bytes, loras: LoraSet = NO_LORAS, found: Found | None = None) -> bool:
+        """Whether `place` would take a free id, of which there is none."""
+        if self._free:
+            return False
+        found = found or self.find(key, loras)
+        return not self._in_place(found.best, found.n_tokens, key)
+
+    def place(self, key: bytes, loras: LoraSet = NO_LORAS, found: Found | None = None) -> Placement:
         """Give a prompt a sequence, sharing the longest prefix there is; `key` is its `prefix_key`.
 
         The caller frees an id with `evict` first where `needs_id` says so.
         """
-        best, n_shared = self._longest(key, loras)
+        found = found or self.find(key, loras)
+        best, n_shared = found.best, found.n_tokens
         incomplete = best is not None and not self._is_live(best, n_shared)
         if best is not None and self._in_place(best, n_shared, key):
             self._cut(best, n_shared)
@@ -206,11 +225,11 @@ class PrefixIndex:
             self._release(span, running=resident.running)
         self._free.append(seq_id)
 
-    def n_shared(self, key: bytes, loras: LoraSet = NO_LORAS) -> int:
+    def n_shared(self, key: bytes, loras: LoraSet = NO_LORAS, found: Found | None = None) -> int:
         """Return how many first tokens of a prompt `place` would find."""
-        best, n_shared = self._longest(key, loras)
-        shares = self._sharing is Sharing.CELLS or self._in_place(best, n_shared, key)
-        return n_shared if shares else 0
+        found = found or self.find(key, loras)
+        shares = self._sharing is Sharing.CELLS or self._in_place(found.best, found.n_tokens, key)
+        return found.n_tokens if shares else 0
 
     def could_share(self, left: bytes, right: bytes, n_tokens: int) -> bool:
         """Whether two prompts could share `n_tokens` first tokens while both run."""
@@ -290,10 +309,11 @@ class PrefixIndex:
                 continue
             if self._sharing is Sharing.WHOLE and not wanted.startswith(resident.tokens):
                 continue
-            longer = len(better) > len(equal) or best is None
             n = best_rank[0]
-            if longer and resident.tokens.startswith(better):
+            if (best is None or len(better) > len(equal)) and resident.tokens.startswith(better):
                 n = common(wanted, resident.tokens)
+            elif (not resident.running, resident.used) < best_rank[1:]:
+                continue
             if not self._is_live(resident, n):
                 n = self._reach.kept(wanted, loras, n) if self._reach is not None else 0
             if n == 0:

@@ -17,7 +17,7 @@ from shimmy.worker.rotation import Rotation
 
 if TYPE_CHECKING:
     from shimmy.worker.lora_set import LoraSet
-    from shimmy.worker.prefix import PrefixIndex
+    from shimmy.worker.prefix import Found, PrefixIndex
     from shimmy.worker.resident import Resident
 
 HEADROOM = 32
@@ -281,21 +281,23 @@ class Scheduler:
         for job in list(self._waiting):
             if not self._free:
                 break
-            n_shared = self._index.n_shared(job.lookup, job.loras)
+            found = self._index.find(job.lookup, job.loras)
+            n_shared = self._index.n_shared(job.lookup, job.loras, found)
             if not job.fresh and self._worth_waiting(job, n_shared):
                 continue
             if not self._room(job.n_tokens - n_shared):
                 break
-            if self._index.needs_id(job.lookup, job.loras):
+            if self._index.needs_id(job.lookup, job.loras, found):
                 actions += self._evicted(0, n_ids=1)
                 if not self._index.n_free_ids:
                     break  # a session that is being moved has one
+                found = self._index.find(job.lookup, job.loras)
             self._waiting.remove(job)
-            actions.append(self._start(job))
+            actions.append(self._start(job, found))
         return actions
 
-    def _start(self, job: Job) -> Admit:
-        placement = self._index.place(job.lookup, job.loras)
+    def _start(self, job: Job, found: Found) -> Admit:
+        placement = self._index.place(job.lookup, job.loras, found)
         if placement.source is None:
             self._forget_left(placement.seq_id)
         job.slot = self._free.pop()
