@@ -108,4 +108,4 @@ async def test_deadlines_of_requests_that_ended_do_not_pile_up(one_slot: EngineO
     async with checked(one_slot) as engine:
         for _ in range(150):
             await finish(engine, endless(3600.0, max_tokens=1))
-        assert len(loop_of(engine)._deadlines) < 100
+        assert len(loop_of(engine)._tasks._deadlines) < 100
