@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shimmy.engine.types.info import SystemInfo
 from shimmy.engine.types.options import EngineOptions
-from shimmy.memory import main_memory
+from shimmy.machine.memory import main_memory
 from shimmy.models.entry import ModelEntry
 
 MAX_MODELS = 4

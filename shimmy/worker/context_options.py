@@ -11,7 +11,7 @@ from shimmy.llama import log
 from shimmy.llama.context import Context
 from shimmy.llama.context_params import ContextParams, FlashAttn, RopeScaling
 from shimmy.llama.window import Window, window_of
-from shimmy.memory import main_memory
+from shimmy.machine.memory import main_memory
 from shimmy.worker.choice import choice
 from shimmy.worker.cores import n_threads
 from shimmy.worker.portions import SCORED_BITE

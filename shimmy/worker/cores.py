@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
+
+from shimmy.machine.cores import usable
 
 if TYPE_CHECKING:
     from shimmy.engine.types.options import EngineOptions
 
 _MANY = 4
-
-
-def usable() -> int:
-    """Return on how many logical cores this process may run."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0)) or 1
-    return os.cpu_count() or 1
 
 
 def n_threads(options: EngineOptions) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from shimmy.llama import backend
-from shimmy.memory import free_swap, main_memory
+from shimmy.machine.memory import free_swap, main_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

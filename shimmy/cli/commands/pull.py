@@ -70,7 +70,7 @@ def _check_memory(pull: Pull) -> None:
     from shimmy.cli.console import sized
     from shimmy.engine.system import describe_system
     from shimmy.errors import BackendError, PullError
-    from shimmy.memory import main_memory
+    from shimmy.machine.memory import main_memory
 
     memory = main_memory().total
     if pull.size <= memory:

@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shimmy.memory import free_swap, main_memory
+from shimmy.machine.memory import free_swap, main_memory
 from shimmy.models.budget import host_memory
 from tests.support.cgroup import GROUPS, group
+from tests.support.cgroup_tree import V1, V2, tree
 from tests.support.large_gguf import write_large
 from tests.support.tiny_gguf import write_model
 
@@ -29,24 +30,6 @@ def machine(monkeypatch) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     swap = psutil.swap_memory()._replace(free=4_000)
     monkeypatch.setattr(psutil, "swap_memory", lambda: swap)
-
-
-def tree(root: Path, *, cgroup: str, mounts: str, files: dict[str, object]) -> Path:
-    (root / "proc/self").mkdir(parents=True)
-    (root / "proc/self/cgroup").write_text(cgroup)
-    (root / "proc/self/mountinfo").write_text(mounts)
-    for name, content in files.items():
-        path = root / "sys/fs/cgroup" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{content}\n")
-    return root
-
-
-V2 = "29 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
-V1 = (
-    "30 25 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"
-    "31 25 0:28 {} /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
-)
 
 
 def figures(root: Path) -> tuple[int, int]:
