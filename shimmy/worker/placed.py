@@ -74,8 +74,8 @@ def offloaded(placed: Iterable[DevicePlacement]) -> int:
 
 
 def on_host(placed: Iterable[DevicePlacement]) -> bool:
-    """Whether the CPU computes: it has layers, or the experts of some."""
-    return any(one.device == _HOST and (one.layers or one.experts) for one in placed)
+    """Whether the CPU computes: it has layers, the experts of some, or the output."""
+    return any(one.device == _HOST and (one.layers or one.experts or one.output) for one in placed)
 
 
 def is_expert(name: str) -> bool:

@@ -53,16 +53,20 @@ async def test_no_step_runs_ahead_where_all_cores_compute(model, monkeypatch) ->
     assert await n_taken(model, monkeypatch, usable=2, n_threads=2) == 0
 
 
-def test_layers_or_experts_in_host_memory_keep_the_cpu_busy() -> None:
-    def on(device: str, layers: list[int], experts: list[int]) -> DevicePlacement:
+def test_layers_experts_or_the_output_in_host_memory_keep_the_cpu_busy() -> None:
+    def on(
+        device: str, layers: list[int], experts: list[int], *, output: bool = False
+    ) -> DevicePlacement:
         return DevicePlacement(
-            device=device, layers=layers, experts=experts, output=False, weights=0,
+            device=device, layers=layers, experts=experts, output=output, weights=0,
             expert_weights=0, kv=0, compute=0,
         )  # fmt: skip
 
     assert not on_host([on("CUDA0", [0, 1], []), on("CPU", [], [])])
     assert on_host([on("CUDA0", [0, 1], []), on("CPU", [], [1])])
     assert on_host([on("CUDA0", [0], []), on("CPU", [1], [])])
+    # all layers, but not one more: -ngl counts the output as one
+    assert on_host([on("CUDA0", [0, 1], []), on("CPU", [], [], output=True)])
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no core can be taken away")

@@ -7,7 +7,7 @@ import msgspec
 from shimmy import config
 
 GPU_BACKENDS = config.GPU_BACKENDS
-LOG_LEVELS = ("error", "warning", "info", "debug")
+LOG_LEVELS = config.LOG_LEVELS
 CACHE_TYPES = config.CACHE_TYPES
 MAX_PARALLEL = 256
 
