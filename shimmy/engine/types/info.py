@@ -87,7 +87,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A loaded model and its context; sizes in bytes and tokens.
 
     `n_ctx` counts the cells that all rows share, `n_ctx_row` the most tokens of one. `n_embd` is
-    the length of its embeddings. `chat_template` is the source in use, `llama_cpp` the build.
+    the length of its embeddings. `chat_template` is the source in use, `llama_cpp` the build. One
+    with `vision` takes images.
     """
 
     path: str
@@ -114,6 +115,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     n_ctx_row: int = 0
     n_embd: int = 0
     has_fim: bool = False
+    vision: bool = False
     gpu_backend: str = "cpu"
     placement: list[DevicePlacement] = []
     notes: list[str] = []

@@ -39,6 +39,10 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     `retry_backends` tries backends again that failed their first use on this machine. `devices` are
     ggml's names, or `none`; `offload_kqv` keeps the KV cache with its layers, `op_offload` lets a
     GPU compute large batches of layers that lie in host memory.
+
+    `mmproj` is the projector that lets the model see images, on a GPU that the model uses unless
+    `mmproj_offload` is off. Where an image's size decides how many tokens it becomes, it becomes
+    `image_min_tokens` to `image_max_tokens`; None: the projector's own bounds.
     """
 
     model_path: str
@@ -82,6 +86,10 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     cache_ram: int | None = None
     slot_save_path: str | None = None
     lora: list[tuple[str, float]] = []
+    mmproj: str | None = None
+    mmproj_offload: bool = True
+    image_min_tokens: int | None = None
+    image_max_tokens: int | None = None
     chat_template: str | None = None
     max_queue: int = 512
     log_level: str = "warning"

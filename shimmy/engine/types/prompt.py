@@ -69,6 +69,9 @@ class ChatPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
 
     `reasoning_budget` is the most tokens of reasoning (0: none, None: no limit). Without
     `split_reasoning` the reasoning stays in the text, tags and all.
+
+    `images` are the bytes of image files (PNG, JPEG, WebP, GIF). In the messages' contents
+    `image_mark`, a text that nobody can guess, stands for each of them, in their order.
     """
 
     messages: list[Message]
@@ -82,6 +85,8 @@ class ChatPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
     continue_final: bool = False
     reasoning_budget: int | None = None
     split_reasoning: bool = True
+    images: list[bytes] = []
+    image_mark: str = ""
 
 
 Prompt = TextPrompt | TokenPrompt | ChatPrompt | InfillPrompt
