@@ -1,6 +1,7 @@
 #include "log.hpp"
 
 #include "guard.hpp"
+#include "mtmd-helper.h"
 #include "shim.h"
 
 #include <atomic>
@@ -133,6 +134,8 @@ void on_log(enum ggml_log_level level, const char * text, void * /* user_data */
 namespace shm {
 
 void install_log_callback() { llama_log_set(on_log, nullptr); }
+
+void install_media_log() { mtmd_helper_log_set(on_log, nullptr); }
 
 void log_line(int level, const std::string & text) noexcept {
     try {

@@ -11,6 +11,9 @@ namespace shm {
 // Takes over llama.cpp's and ggml's logging. Any thread; later calls do nothing new.
 void install_log_callback();
 
+// The same for mtmd, which has a callback of its own.
+void install_media_log();
+
 // Adds whole lines of our own. Any thread.
 void log_line(int level, const std::string & text) noexcept;
 

@@ -56,7 +56,7 @@ void read_piece(const llama_vocab * vocab, llama_token token, bool special, std:
 }  // namespace
 
 row::row(const shm_row_params & params, std::vector<llama_token> prompt, std::unique_ptr<shm_sampler> chooser,
-         std::vector<std::string> stops)
+         std::vector<std::string> stops, std::vector<medium_span> media)
     : seq_id(params.seq_id),
       max_tokens(params.max_tokens),
       min_tokens(params.min_tokens),
@@ -68,9 +68,40 @@ row::row(const shm_row_params & params, std::vector<llama_token> prompt, std::un
       n_prompt(static_cast<int32_t>(prompt.size())),
       n_past(params.n_past),
       tokens(std::move(prompt)),
+      media(std::move(media)),
       stop_tokens(params.stop_tokens, params.stop_tokens + params.n_stop_tokens),
       sampler(std::move(chooser)),
       text(std::move(stops)) {}
+
+const medium * row::next_medium() const {
+    for (const auto & span : media) {
+        if (span.start == n_past) {
+            return span.what.get();
+        }
+    }
+    return nullptr;
+}
+
+int32_t row::n_run() const {
+    for (const auto & span : media) {
+        if (span.start == n_past) {
+            return span.what->n_tokens;
+        }
+        if (span.start > n_past) {
+            return span.start - n_past;
+        }
+    }
+    return n_waiting();
+}
+
+bool row::ends_in_medium(int32_t n) const {
+    for (const auto & span : media) {
+        if (span.end() == n) {
+            return true;
+        }
+    }
+    return false;
+}
 
 void row::bar(const std::vector<llama_token> & ends) {
     barred = ends;

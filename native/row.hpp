@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine.h"
+#include "medium.hpp"
 #include "row_sampler.hpp"
 #include "text.hpp"
 
@@ -22,11 +23,32 @@ struct grammar_error : std::runtime_error {
 
 struct row {
     row(const shm_row_params & params, std::vector<llama_token> prompt, std::unique_ptr<shm_sampler> chooser,
-        std::vector<std::string> stops);
+        std::vector<std::string> stops, std::vector<medium_span> media);
 
     int32_t n_waiting() const { return static_cast<int32_t>(tokens.size()) - n_past; }
 
     int32_t n_generated() const { return static_cast<int32_t>(tokens.size()) - n_prompt; }
+
+    // The position of token number `i`, which is not inside a medium.
+    llama_pos pos_of(int32_t i) const {
+        llama_pos pos = i;
+        for (const auto & span : media) {
+            if (span.end() > i) {
+                break;
+            }
+            pos -= span.what->n_tokens - span.what->n_pos;
+        }
+        return pos;
+    }
+
+    // The medium that waits to be fed next, or null.
+    const medium * next_medium() const;
+
+    // How many tokens can be fed at once: those of a medium, or those before the next one.
+    int32_t n_run() const;
+
+    // Whether the last of the first n tokens is a medium's.
+    bool ends_in_medium(int32_t n) const;
 
     // Whether the logits after token number `pos` tell the log-probability of a prompt's token that is still wanted.
     bool scores(int32_t pos) const { return n_prompt_logprobs >= 0 && pos >= n_scored && pos < n_prompt - 1; }
@@ -57,6 +79,7 @@ struct row {
     int32_t                      n_past;
     int32_t                      n_scored = 0;  // tokens of the prompt whose successor's log-probability is known
     std::vector<llama_token>     tokens;
+    std::vector<medium_span>     media;  // in the order of their starts
     std::vector<llama_token>     stop_tokens;
     std::vector<llama_token>     barred;
     std::unique_ptr<shm_sampler> sampler;

@@ -1,10 +1,12 @@
 // rows: what is done to the rows of a stepper between steps: opening, closing, moving their cells.
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "guard.hpp"
+#include "picture.hpp"
 #include "stepper.hpp"
 #include "window.hpp"
 
@@ -12,15 +14,59 @@ using shm::require;
 using shm::row;
 
 // The cells that a row begins with: its own, or metadata copies of another sequence's, which cost no memory.
-void shm_stepper::place(const shm_row_params & params) {
-    const bool shares = params.source >= 0 && params.source != params.seq_id;
-    llama_memory_seq_rm(memory, params.seq_id, shares ? -1 : params.n_past, -1);
-    if (shares && params.n_past > 0) {
-        llama_memory_seq_cp(memory, params.source, params.seq_id, 0, params.n_past);
+void shm_stepper::place(const row & row, llama_seq_id source) {
+    const bool      shares = source >= 0 && source != row.seq_id;
+    const llama_pos end    = row.pos_of(row.n_past);
+    llama_memory_seq_rm(memory, row.seq_id, shares ? -1 : end, -1);
+    if (shares && row.n_past > 0) {
+        llama_memory_seq_cp(memory, source, row.seq_id, 0, end);
     }
-    const llama_pos last = shm::last_position(memory, params.seq_id);
-    require(last == params.n_past - 1, "n_past: the cells of the sequence do not reach there");
+    require(reaches(row, row.n_past), "n_past: the cells of the sequence do not reach there");
 }
+
+// Whether the first n tokens of a row are in its cells, and nothing else.
+bool shm_stepper::reaches(const row & row, int32_t n) const {
+    const llama_pos last = shm::last_position(memory, row.seq_id);
+    // where positions have two dimensions, a medium's cells are all at its first
+    return row.ends_in_medium(n) ? last >= 0 && last < row.pos_of(n) : last == row.pos_of(n) - 1;
+}
+
+namespace {
+
+// The media of a row; its tokens there are below 0, and all others in the vocabulary.
+std::vector<shm::medium_span> spans_of(const shm_row_params & params, const llama_token * tokens, int32_t n_tokens,
+                                       int32_t n_vocab) {
+    std::vector<shm::medium_span> spans;
+    int32_t                       at = 0;
+    const auto                    check_text = [&](int32_t end) {
+        for (; at < end; at++) {
+            require(tokens[at] >= 0 && tokens[at] < n_vocab, "tokens: a token is not in the vocabulary");
+        }
+    };
+    for (int32_t i = 0; i < params.n_media; i++) {
+        const shm_row_medium & given = params.media[i];
+        require(given.piece >= 0 && given.piece < shm_picture_n_pieces(given.picture), "media: there is no such piece");
+        const shm::medium_span span = {given.start, given.picture->pieces[static_cast<size_t>(given.piece)].what};
+        require(span.what != nullptr && !span.what->embeddings.empty(), "media: a piece without embeddings");
+        require(span.start >= at && span.end() < n_tokens, "media: overlap, or end a prompt");
+        check_text(span.start);
+        for (; at < span.end(); at++) {
+            require(tokens[at] < 0, "tokens: one of a medium is not below 0");
+        }
+        spans.push_back(span);
+    }
+    check_text(n_tokens);
+    return spans;
+}
+
+// What a sampler may learn of a prompt.
+std::vector<llama_token> text_of(const llama_token * tokens, int32_t n_tokens) {
+    std::vector<llama_token> text;
+    std::copy_if(tokens, tokens + n_tokens, std::back_inserter(text), [](llama_token token) { return token >= 0; });
+    return text;
+}
+
+}  // namespace
 
 int shm_row_open(shm_stepper * stepper, int32_t index, const shm_row_params * params, const llama_token * tokens,
                  int32_t n_tokens, shm_sampler * sampler, const char * stops, const int32_t * stop_sizes,
@@ -36,8 +82,13 @@ int shm_row_open(shm_stepper * stepper, int32_t index, const shm_row_params * pa
         require(params->n_past >= 0 && params->n_past < std::max(n_tokens, 1), "n_past: leaves no token to feed");
         require(n_tokens > 0 && n_tokens < params->n_ctx, "tokens: none, or more than the context holds");
         const int32_t n_vocab = llama_vocab_n_tokens(stepper->vocab);
-        for (int32_t i = 0; i < n_tokens; i++) {
-            require(tokens[i] >= 0 && tokens[i] < n_vocab, "tokens: a token is not in the vocabulary");
+        auto          media   = spans_of(*params, tokens, n_tokens, n_vocab);
+        require(media.empty() || (params->n_prompt_logprobs < 0 && params->shifts == 0),
+                "media: a row with media is not scored, and does not shift");
+        for (const auto & span : media) {
+            require(!span.what->non_causal || span.what->n_tokens <= static_cast<int32_t>(llama_n_ubatch(stepper->ctx)),
+                    "media: one is larger than n_ubatch");
+            require(params->n_past <= span.start || params->n_past >= span.end(), "n_past: inside a medium");
         }
         std::vector<std::string> words;
         for (int32_t i = 0; i < n_stops; i++) {
@@ -53,10 +104,11 @@ int shm_row_open(shm_stepper * stepper, int32_t index, const shm_row_params * pa
             const llama_token token = params->stop_tokens[i];
             require(token >= 0 && token < n_vocab, "stop_tokens: a token is not in the vocabulary");
         }
-        owned->prime(tokens, static_cast<size_t>(n_tokens));
-        stepper->place(*params);
+        const std::vector<llama_token> text = text_of(tokens, n_tokens);
+        owned->prime(text.data(), text.size());
         auto opened = std::make_unique<row>(*params, std::vector<llama_token>(tokens, tokens + n_tokens),
-                                            std::move(owned), std::move(words));
+                                            std::move(owned), std::move(words), std::move(media));
+        stepper->place(*opened, params->source);
         if (params->min_tokens > 0) {
             opened->bar(stepper->ends);
         }
@@ -107,8 +159,7 @@ int shm_row_advance(shm_stepper * stepper, int32_t index, int32_t n_past) {
         row & row = stepper->at(index);
         require(n_past >= row.n_past && n_past < static_cast<int32_t>(row.tokens.size()),
                 "n_past: goes back, or leaves no token to feed");
-        const llama_pos last = shm::last_position(stepper->memory, row.seq_id);
-        require(last == n_past - 1, "n_past: the cells of the sequence do not reach there");
+        require(stepper->reaches(row, n_past), "n_past: the cells of the sequence do not reach there");
         row.n_past = n_past;
         return 0;
     });
@@ -117,6 +168,7 @@ int shm_row_advance(shm_stepper * stepper, int32_t index, int32_t n_past) {
 int shm_row_shift(shm_stepper * stepper, int32_t index, int32_t n_keep, int32_t n_discard, bool move) {
     return shm::guarded<int>(SHM_FAULT, [&] {
         row & row = stepper->at(index);
+        require(row.media.empty(), "a row with media does not shift");
         require(n_keep >= 0 && n_discard > 0 && n_keep + n_discard < row.n_past, "n_keep: leaves nothing to shift");
         require(llama_memory_can_shift(stepper->memory), "the memory of this model cannot shift");
         const int32_t end = n_keep + n_discard;

@@ -3,6 +3,7 @@
 #define SHIMMY_SHIMMY_H
 
 #include "engine.h"
+#include "media.h"
 #include "shim.h"
 
 #endif

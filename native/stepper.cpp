@@ -51,7 +51,10 @@ void shm_stepper::check(const shm_bite * plan, int32_t n_plan) {
         for (int32_t j = 0; j < i; j++) {
             require(plan[j].row != plan[i].row, "plan: a row is in it twice");
         }
-        n_tokens += plan[i].n_tokens;
+        const bool medium = row.next_medium() != nullptr;
+        require(medium ? plan[i].n_tokens == row.n_run() : plan[i].n_tokens <= row.n_run(),
+                "plan: a part of a medium, or one with other tokens");
+        n_tokens += medium ? 0 : plan[i].n_tokens;
         n_logits += row.n_prompt_logprobs >= 0 && row.n_past < row.n_prompt ? plan[i].n_tokens : 1;
     }
     require(n_logits <= n_outputs, "plan: more rows of logits than n_outputs");
@@ -73,9 +76,12 @@ void shm_stepper::fill(const shm_bite * plan, int32_t n_plan) {
         const row &   row  = *rows[plan[i].row];
         const int32_t last = static_cast<int32_t>(row.tokens.size()) - 1;
         starts[i]          = batch.size();
+        if (row.next_medium() != nullptr) {
+            continue;
+        }
         for (int32_t pos = row.n_past; pos < row.n_past + plan[i].n_tokens; pos++) {
             const bool samples = pos == last && !row.ends_with_prompt();
-            batch.add(row.tokens[pos], pos, row.seq_id, samples || row.scores(pos));
+            batch.add(row.tokens[pos], row.pos_of(pos), row.seq_id, samples || row.scores(pos));
         }
     }
 }
@@ -84,7 +90,7 @@ void shm_stepper::fill(const shm_bite * plan, int32_t n_plan) {
 void shm_stepper::undo(const shm_bite * plan, int32_t n_plan) {
     for (int32_t i = 0; i < n_plan; i++) {
         const row & row = *rows[plan[i].row];
-        llama_memory_seq_rm(memory, row.seq_id, row.n_past, -1);
+        llama_memory_seq_rm(memory, row.seq_id, row.pos_of(row.n_past), -1);
     }
 }
 
@@ -211,14 +217,37 @@ bool shm_stepper::all_go_on(int32_t n_plan) const {
                        [](const shm_row_event & event) { return event.finish == SHM_FINISH_NONE; });
 }
 
+// llama_decode's code. A batch holds tokens or embeddings, so each medium has a decode of its own; the tokens come last,
+// because a decode forgets the logits of the one before.
+int32_t shm_stepper::decode_all(const shm_bite * plan, int32_t n_plan) {
+    for (int32_t i = 0; i < n_plan; i++) {
+        const row & row = *rows[plan[i].row];
+        if (const shm::medium * medium = row.next_medium()) {
+            const int32_t code = shm::decode_medium(ctx, *medium, row.seq_id, row.pos_of(row.n_past));
+            if (code != 0) {
+                return code;
+            }
+        }
+    }
+    return batch.size() > 0 ? llama_decode(ctx, batch.get()) : 0;
+}
+
+bool shm_stepper::has_media(const shm_bite * plan, int32_t n_plan) const {
+    return std::any_of(plan, plan + n_plan,
+                       [this](const shm_bite & bite) { return rows[bite.row]->next_medium() != nullptr; });
+}
+
 int32_t shm_stepper::decode(const shm_bite * plan, int32_t n_plan) {
     fill(plan, n_plan);
-    const int32_t code = llama_decode(ctx, batch.get());
-    if (code == 1) {
-        return SHM_STEP_KV_FULL;
+    const int32_t code = decode_all(plan, n_plan);
+    if (code == 1 && !has_media(plan, n_plan)) {
+        return SHM_STEP_KV_FULL;  // one decode undoes itself
     }
     if (code != 0) {
         undo(plan, n_plan);
+        if (code == 1) {
+            return SHM_STEP_KV_FULL;
+        }
         if (code == 2) {
             return SHM_STEP_ABORTED;
         }

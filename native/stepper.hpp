@@ -90,16 +90,19 @@ struct shm_stepper {
     void run(const shm_bite * plan, int32_t n_plan, shm::outcome & into);
     void run_on(shm::outcome & into);
 
-    void    place(const shm_row_params & params);
+    bool    reaches(const shm::row & row, int32_t n) const;
+    void    place(const shm::row & row, llama_seq_id source);
     void    check(const shm_bite * plan, int32_t n_plan);
     void    fill(const shm_bite * plan, int32_t n_plan);
     void    undo(const shm_bite * plan, int32_t n_plan);
     void    advance(const shm_bite * plan, int32_t n_plan);
     int32_t decode(const shm_bite * plan, int32_t n_plan);
+    int32_t decode_all(const shm_bite * plan, int32_t n_plan);
     void    sample(const shm_bite * plan, int32_t n_plan);
     void    collect_scores(const shm_bite & bite, int32_t first_output);
     void    choose(shm::draw & draw);
     void    deliver(shm::draw & draw);
+    bool    has_media(const shm_bite * plan, int32_t n_plan) const;
     bool    all_go_on(int32_t n_plan) const;
 
     float * logits_of(int32_t output);

@@ -29,6 +29,11 @@ int shm_reference_prime(struct shm_reference *, const llama_token *, int32_t);
 #define SHM_STEP_ABORTED ...
 
 struct shm_stepper;
+struct shm_row_medium {
+    int32_t start;
+    const struct shm_picture *picture;
+    int32_t piece;
+};
 struct shm_row_params {
     llama_seq_id seq_id;
     llama_seq_id source;
@@ -42,6 +47,8 @@ struct shm_row_params {
     const llama_token *stop_tokens;
     int32_t n_stop_tokens;
     int64_t grammar_us;
+    const struct shm_row_medium *media;
+    int32_t n_media;
 };
 struct shm_bite {
     int32_t row;

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shimmy.llama.context import Context
+    from shimmy.llama.projector import Picture
     from shimmy.llama.row_sampler import RowSampler
 
 # struct shm_row_event: row, token, n_generated, finish, stop, text_offset, text_size, logprob_offset, n_logprobs
@@ -121,6 +122,7 @@ class Stepper(Handle):
         logprobs: int | None = None,
         prompt_logprobs: int | None = None,
         grammar_seconds: float = GRAMMAR_SECONDS,
+        media: Sequence[tuple[int, Picture, int]] = (),
     ) -> None:
         """Start a row on `tokens`; the sampler becomes the row's, also on error.
 
@@ -132,11 +134,18 @@ class Stepper(Handle):
         many likeliest tokens to tell beside each; a prompt with the latter shares no cells. A row whose
         grammar takes more than `grammar_seconds` of CPU for a token ends with `Finish.GRAMMAR`.
 
+        `media` are (first token, picture, number of its piece), in order: the piece's embeddings are
+        fed in the place of as many tokens, which are below 0. A row with media neither shifts nor
+        tells its prompt's log-probabilities.
+
         Raises:
             InvalidRequestError: a row that is open, a token or sequence id out of range, a prompt
                 that is empty or longer than `n_ctx`.
         """
         ends = ffi.new("llama_token[]", list(stop_tokens))
+        spans = ffi.new(
+            "struct shm_row_medium[]", [(start, picture.ptr, i) for start, picture, i in media]
+        )
         params = ffi.new(
             "struct shm_row_params *",
             {
@@ -152,6 +161,8 @@ class Stepper(Handle):
                 "stop_tokens": ends,
                 "n_stop_tokens": len(stop_tokens),
                 "grammar_us": max(round(grammar_seconds * 1e6), 1),
+                "media": spans,
+                "n_media": len(media),
             },
         )
         words = [stop.encode() for stop in stops]
@@ -215,7 +226,9 @@ class Stepper(Handle):
     def step(
         self, plan: Sequence[tuple[int, int]], *, ahead: bool = False
     ) -> tuple[StepCode, list[RowEvent]]:
-        """Feed (row, tokens) of the plan in one decode; sample each row that is through.
+        """Feed (row, tokens) of the plan; sample each row that is through.
+
+        A medium is fed whole, and by itself: a row's tokens before and behind it in other steps.
 
         With `ahead`, where all rows of the plan are through and go on, the step that feeds each its
         new token begins before this returns, and is then `in_flight`: the next call is `take`.

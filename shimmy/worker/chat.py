@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _ANCHOR = "\n"
+
+IMAGE = "<__media__>"
+"""What a rendered conversation shows in the place of an image; llama.cpp's name for it."""
 _MAX_TOOLS = 64
 _SCHEMA_WORDS = ("grammar", "schema", "pattern")
 
@@ -41,8 +44,10 @@ class ChatRenderer:
         self._control = ControlTexts(info.control)
         self._tools: dict[bytes, msgspec.Raw] = {}  # those of the last requests, checked
 
-    def render(self, prompt: ChatPrompt, sampling: SamplingParams) -> tuple[Rendered, list[int]]:
-        """Return the rendered conversation and its tokens.
+    def render(
+        self, prompt: ChatPrompt, sampling: SamplingParams
+    ) -> tuple[Rendered, list[list[int]]]:
+        """Return the rendered conversation and its tokens: those before, between and after images.
 
         A schema of `sampling` is one of the conversation.
 
@@ -71,11 +76,22 @@ class ChatRenderer:
             budget = msgspec.Raw(msgspec.json.encode(prompt.reasoning_budget))
             sampler = rendered.sampler | {"reasoning_budget_tokens": budget}
             rendered = msgspec.structs.replace(rendered, sampler=sampler)
-        if marks is None:
-            return rendered, self._tokenize(rendered.prompt)
-        pieces = marks.split(self._control, rendered.prompt)
-        text = "".join(piece for piece, _ in pieces)
-        return msgspec.structs.replace(rendered, prompt=text), self._tokenize_pieces(pieces)
+        pieces = [(rendered.prompt, False)]
+        if marks is not None:
+            pieces = marks.split(self._control, rendered.prompt)
+            text = "".join(piece for piece, _ in pieces)
+            rendered = msgspec.structs.replace(rendered, prompt=text)
+        if not prompt.images:
+            return rendered, [self._tokenize_pieces(pieces)]
+        parts = split_at(prompt.image_mark, pieces)
+        if len(parts) != len(prompt.images) + 1:
+            raise InvalidRequestError(
+                f"messages: the chat template shows {len(parts) - 1} of {len(prompt.images)} images",
+                param="messages",
+            )
+        text = rendered.prompt.replace(prompt.image_mark, IMAGE)
+        tokens = [self._tokenize_pieces(part, first=i == 0) for i, part in enumerate(parts)]
+        return msgspec.structs.replace(rendered, prompt=text), tokens
 
     def _checked_tools(self, tools: list[Tool]) -> msgspec.Raw:
         """Return the tools in OpenAI's form, with schemas that a grammar can hold."""
@@ -104,9 +120,14 @@ class ChatRenderer:
             del tokens[0]
         return tokens
 
-    def _tokenize_pieces(self, pieces: list[tuple[str, bool]]) -> list[int]:
-        """Tokenise (text, literal) pieces, as if they were one text."""
-        tokens = [] if not pieces or pieces[0][1] else self._tokenize(pieces[0][0])
+    def _tokenize_pieces(self, pieces: list[tuple[str, bool]], *, first: bool = True) -> list[int]:
+        """Tokenise (text, literal) pieces, as if they were one text; only the `first` has a BOS."""
+        tokens: list[int] = []
+        if pieces and not pieces[0][1]:
+            text = pieces[0][0]
+            tokens = self._tokenize(text) if first else self._ids(text, special=True)
+        if len(pieces) < 2 and tokens:
+            return tokens
         anchor = self._anchor()
         for text, literal in pieces[1:] if tokens else pieces:
             longer = self._ids(_ANCHOR + text, special=not literal)
@@ -124,6 +145,18 @@ class ChatRenderer:
 
     def _ids(self, text: str, *, first: bool = False, special: bool) -> list[int]:
         return list(self._vocab.tokenize(text, add_special=first, parse_special=special))
+
+
+def split_at(mark: str, pieces: list[tuple[str, bool]]) -> list[list[tuple[str, bool]]]:
+    """Return the (text, literal) pieces before, between and after the marks in them."""
+    parts: list[list[tuple[str, bool]]] = [[]]
+    for text, literal in pieces:
+        for i, between in enumerate(text.split(mark)):
+            if i:
+                parts.append([])
+            if between:
+                parts[-1].append((between, literal))
+    return parts
 
 
 def _check(prompt: ChatPrompt, sampling: SamplingParams) -> None:

@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from shimmy.worker.lora_set import NO_LORAS, LoraSet, salt
+from shimmy.worker.medium import n_text
 from shimmy.worker.resident import WORD
 
 if TYPE_CHECKING:
@@ -88,12 +89,14 @@ class HostCache:
 def names(tokens: bytes | bytearray, n_block: int, loras: LoraSet = NO_LORAS) -> Iterator[bytes]:
     """Yield what each whole block of a sequence is called.
 
-    That is a digest of all tokens up to its end, and of the adapters they were computed with.
+    That is a digest of all tokens up to its end, and of the adapters they were computed with. What a
+    sequence holds from its first medium on has no name: positions there are not tokens' numbers.
     """
     digest = blake2b(salt(loras), digest_size=16)
     view = memoryview(tokens)
     size = n_block * WORD
-    for start in range(0, len(view) - size + 1, size):
+    n_bytes = n_text(tokens) * WORD
+    for start in range(0, n_bytes - size + 1, size):
         digest.update(view[start : start + size])
         yield digest.digest()
 

@@ -29,6 +29,7 @@ from shimmy.engine.types.frame import (
     Tokenize,
     Tokens,
 )
+from shimmy.engine.types.prompt import ChatPrompt
 from shimmy.errors import EngineLoadingError, InvalidRequestError, OverloadedError
 from shimmy.worker.embedder import EmbedCall
 from shimmy.worker.schema import schema_field
@@ -51,6 +52,9 @@ PREPARE_SECONDS = 30.0
 """How long rendering, tokenising and compiling the grammar of one request may take."""
 
 _THREADS = 2
+
+IMAGE_SECONDS = 600.0
+"""The same for a request with images: computing what a model sees of one takes many seconds on a CPU."""
 
 Question = Tokenize | Detokenize | Render | Embed | Rerank | Loras | SetLoras
 """Calls about the model, not about what runs."""
@@ -77,6 +81,8 @@ class Intake:
         self._emit = emit
         self._seconds = seconds
         self._pool = TimedPool(_THREADS, seconds)
+        # one at a time, and never in the way of requests without images
+        self._images = TimedPool(1, IMAGE_SECONDS)
         self._lock = threading.Lock()
         self._serving: Serving | None = None
         # Requests and calls that the loop does not know yet, and that nobody has given up.
@@ -95,6 +101,7 @@ class Intake:
     def close(self) -> None:
         """Forget what waits for its preparation."""
         self._pool.close()
+        self._images.close()
 
     def take(self, command: Submit | Question) -> None:
         """Prepare a command and hand it on, on a thread of the pool."""
@@ -103,7 +110,8 @@ class Intake:
             self._preparing.add(command.id)
             if isinstance(command, Submit) and self._serving is not None:
                 command = _with_defaults(command, self._serving.adapters)
-        self._pool.submit(lambda: self._handle(command, came), lambda: self._give_up(command))
+        pool = self._images if _has_images(command) else self._pool
+        pool.submit(lambda: self._handle(command, came), lambda: self._give_up(command))
 
     def cancel(self, command_id: int) -> None:
         """Give a request or a call up, wherever it is; unknown ids are ignored."""
@@ -134,9 +142,11 @@ class Intake:
             self._fail(command, Failed.of(error))
 
     def _give_up(self, command: Submit | Question) -> None:
+        seconds, what = self._seconds, "grammar, schema or text is"
+        if _has_images(command):
+            seconds, what = IMAGE_SECONDS, "images are"
         error = InvalidRequestError(
-            f"preparing the request took more than {self._seconds:g} seconds: its grammar, schema "
-            "or text is too large",
+            f"preparing the request took more than {seconds:g} seconds: its {what} too large",
             param="grammar" if _has_grammar(command) else None,
         )
         self._fail(command, Failed.of(error))
@@ -249,6 +259,17 @@ def _check_room(serving: Serving, n: int) -> None:
             f"{n_open} requests run or wait, which is all that the slots and --max-queue "
             "allow: try again later"
         )
+
+
+def _has_images(command: Submit | Question) -> bool:
+    match command:
+        case Submit(_, request):
+            prompt = request.prompt
+        case Render(_, prompt):
+            pass
+        case _:
+            return False
+    return isinstance(prompt, ChatPrompt) and bool(prompt.images)
 
 
 def _has_grammar(command: Submit | Question) -> bool:

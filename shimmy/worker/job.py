@@ -10,6 +10,7 @@ from shimmy.worker.lora_set import NO_LORAS, LoraSet
 from shimmy.worker.resident import prefix_key
 
 if TYPE_CHECKING:
+    from shimmy.worker.medium import Medium
     from shimmy.worker.prefix import Placement
     from shimmy.worker.resident import Resident
 
@@ -22,7 +23,7 @@ class Job:
 
     `n_fetch` of its first tokens are to come from host memory before it is fed, 0: none. Its intake
     stops at each of `marks` for a checkpoint. `n_discarded` tokens were forgotten by context shifts.
-    It runs only beside jobs with the same `loras`.
+    It runs only beside jobs with the same `loras`. Each of `media` is fed whole, in a step of its own.
     """
 
     id: int
@@ -31,6 +32,7 @@ class Job:
     n_shared: int = 0
     n_fetch: int = 0
     marks: list[int] = field(default_factory=list)
+    media: list[Medium] = field(default_factory=list)
     n_discarded: int = 0
     slot: int | None = None
     seq_id: int = -1
@@ -48,6 +50,25 @@ class Job:
     def lookup(self) -> bytes:
         """What is looked for in the cells: nothing, if its prompt is to be computed anew."""
         return b"" if self.fresh else self.key
+
+    @property
+    def n_run(self) -> int:
+        """Tokens that can be fed in one step: those of a medium, or those up to the next one."""
+        for medium in self.media:
+            if medium.end > self.n_past:
+                return (medium.end if self.at_medium else medium.start) - self.n_past
+        return self.n_waiting
+
+    @property
+    def at_medium(self) -> bool:
+        """Whether a medium is to be fed next."""
+        return any(medium.start == self.n_past for medium in self.media)
+
+    def mark(self, marks: list[int]) -> None:
+        """Stop its intake at these tokens, but not inside media."""
+        self.marks = [
+            n for n in marks if not any(medium.start < n < medium.end for medium in self.media)
+        ]
 
     @property
     def n_mark(self) -> int:

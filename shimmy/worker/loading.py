@@ -26,12 +26,14 @@ from shimmy.worker.infill import has_fim
 from shimmy.worker.model_options import model_params
 from shimmy.worker.placement import Placement, choose, possible
 from shimmy.worker.planning import fitted
+from shimmy.worker.projecting import load_projector
 from shimmy.worker.template import template_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shimmy.llama.context_params import ContextParams
+    from shimmy.llama.projector import Projector
 
 
 class LoadTicket:
@@ -72,6 +74,7 @@ class Loaded:
     model: Model
     context: Context
     adapters: Adapters
+    projector: Projector | None
     template: ChatTemplate
     info: ModelInfo
     layout: Layout
@@ -132,6 +135,10 @@ def _with_context(
     context = make_context(model, options) if kind == "generative" else Context(model, embeds)
     token_bytes = _warm_up(model, context)
     adapters = Adapters.load(model, options.lora)
+    projector, objection = load_projector(model, options, chosen)
+    if objection is not None:
+        notes = [*notes, objection]
+        log.write(log.LogLevel.WARN, objection)
     rows = layout(model, context, options)
     where = placed.placements(model, context)
     for one in where:
@@ -166,12 +173,14 @@ def _with_context(
         n_ctx_row=n_ctx_row,
         n_embd=model.n_embd_out,
         has_fim=has_fim(model.vocab),
+        vision=projector is not None,
         metadata=model.metadata,
     )
     return Loaded(
         model=model,
         context=context,
         adapters=adapters,
+        projector=projector,
         template=template,
         info=info,
         layout=rows,

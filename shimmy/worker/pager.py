@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from shimmy.errors import LlamaError
 from shimmy.worker.host_cache import HostCache, names, tail_name
 from shimmy.worker.lora_set import NO_LORAS, LoraSet
+from shimmy.worker.medium import n_text
 from shimmy.worker.resident import WORD
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ class Pager:
         """Keep what a sequence of these tokens holds behind its last whole block."""
         n_tokens = len(tokens) // WORD
         begin = n_tokens // self._n_block * self._n_block
+        if n_text(tokens) < n_tokens:
+            return
         name = tail_name(tokens, loras)
         if begin < n_tokens and name not in self._cache:
             self._cache.put(name, self._cells.copy_out(seq_id, begin, n_tokens))

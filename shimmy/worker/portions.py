@@ -67,9 +67,15 @@ class Portions:
         if bites or busy:
             budget = min(budget, self._limit(len(bites)))
         for i, job in enumerate(prompts):
+            if job.at_medium:
+                # whole, and not a part of the batch; what comes behind it waits for the next step
+                if budget > 0 and job.slot is not None:
+                    bites.append((job.slot, job.n_run))
+                    budget -= job.n_run
+                continue
             # what a short prompt leaves of its share goes to the longer ones behind it
             share = max(budget // (len(prompts) - i), 1)
-            n_tokens = min(job.n_waiting, share, budget)
+            n_tokens = min(job.n_run, share, budget)
             if job.n_past < job.n_mark:
                 n_tokens = min(n_tokens, job.n_mark - job.n_past)
             if job.scored:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from shimmy.llama.model import Model
     from shimmy.llama.vocab import Vocab
     from shimmy.worker.adapters import Adapters
+    from shimmy.worker.medium import Reading
+    from shimmy.worker.pictures import Pictures
 
 
 MAX_SCORES = 1_000_000
@@ -47,13 +49,14 @@ class Preparer:
         n_ctx: int,
         n_slots: int,
         n_batch: int,
+        pictures: Pictures | None = None,
     ) -> None:
         """`n_ctx` is the most tokens one row may hold, prompt and answer together."""
         self._model = model
         self._adapters = adapters
         self._vocab: Vocab = model.vocab
-        self._chat = ChatRenderer(model.vocab, template)
-        self._prompts = PromptReader(self._vocab, self._chat, n_ctx=n_ctx, n_batch=n_batch)
+        chat = ChatRenderer(model.vocab, template)
+        self._prompts = PromptReader(self._vocab, chat, pictures, n_ctx=n_ctx, n_batch=n_batch)
         self._token_bytes = TokenBytes(self._vocab)
         self._n_ctx = n_ctx
         self._n_slots = n_slots
@@ -77,13 +80,13 @@ class Preparer:
         check_tokens(self._vocab, request.stop_token_ids, "stop_token_ids")
         check_tokens(self._vocab, list(request.sampling.logit_bias), "logit_bias")
         loras = self._adapters.chosen(request.lora)
-        tokens, rendered = self._prompts.read(request)
-        self._check_scores(request, len(tokens))
+        reading, rendered = self._prompts.read(request)
+        self._check_scores(request, reading)
         choices = Choices(request_id, request.n, loras)
         tasks: list[Task] = []
         try:
             tasks.extend(
-                self._task(request, tokens, rendered, choices, choice)
+                self._task(request, reading, rendered, choices, choice)
                 for choice in range(request.n)
             )
         except BaseException:
@@ -104,12 +107,17 @@ class Preparer:
 
     def render(self, prompt: ChatPrompt) -> tuple[str, int]:
         """Return the text of a conversation as the model reads it, and its length in tokens."""
-        rendered, tokens = self._chat.render(prompt, SamplingParams())
-        return rendered.prompt, len(tokens)
+        reading, rendered = self._prompts.chat(prompt, SamplingParams())
+        return rendered.prompt, len(reading.tokens)
 
-    def _check_scores(self, request: GenerateRequest, n_prompt: int) -> None:
+    def _check_scores(self, request: GenerateRequest, reading: Reading) -> None:
         if request.prompt_logprobs is None:
             return
+        if reading.media:
+            raise InvalidRequestError(
+                "prompt_logprobs: a prompt with images has none", param="prompt_logprobs"
+            )
+        n_prompt = len(reading.tokens)
         n_scores = n_prompt * (1 + request.prompt_logprobs)
         if n_scores > MAX_SCORES:
             raise InvalidRequestError(
@@ -121,7 +129,7 @@ class Preparer:
     def _task(
         self,
         request: GenerateRequest,
-        tokens: list[int],
+        reading: Reading,
         rendered: Rendered | None,
         choices: Choices,
         choice: int,
@@ -138,14 +146,15 @@ class Preparer:
         return Task(
             job=Job(
                 next(self._job_ids),
-                list(tokens),
+                list(reading.tokens),
+                media=reading.media,
                 # the other choices share what the first takes in
                 fresh=first and (scores is not None or not request.cache_prompt),
                 scored=scores is not None,
                 loras=choices.loras,
             ),
             choices=choices,
-            n_prompt=len(tokens),
+            n_prompt=len(reading.tokens),
             sampler=sampler,
             stops=[*request.stop, *(rendered.stop if rendered is not None else ())],
             max_tokens=request.max_tokens,

@@ -10,27 +10,42 @@ from typing import TYPE_CHECKING
 from shimmy.engine.types.prompt import ChatPrompt, InfillPrompt, TextPrompt, TokenPrompt
 from shimmy.errors import ContextLengthError, InvalidRequestError
 from shimmy.worker.infill import infill_tokens
+from shimmy.worker.medium import Medium, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shimmy.engine.types.request import GenerateRequest
+    from shimmy.engine.types.sampling import SamplingParams
     from shimmy.llama.chat import Rendered
     from shimmy.llama.vocab import Vocab
     from shimmy.worker.chat import ChatRenderer
+    from shimmy.worker.pictures import Pictures
 
 
 class PromptReader:
     """Reads prompts for one model."""
 
-    def __init__(self, vocab: Vocab, chat: ChatRenderer, *, n_ctx: int, n_batch: int) -> None:
-        """`n_ctx` is the most tokens one row may hold, `n_batch` the window around a gap."""
+    def __init__(
+        self,
+        vocab: Vocab,
+        chat: ChatRenderer,
+        pictures: Pictures | None,
+        *,
+        n_ctx: int,
+        n_batch: int,
+    ) -> None:
+        """`n_ctx` is the most tokens one row may hold, `n_batch` the window around a gap.
+
+        Without `pictures` the model sees no images.
+        """
         self._vocab = vocab
         self._chat = chat
+        self._pictures = pictures
         self._n_ctx = n_ctx
         self._n_batch = n_batch
 
-    def read(self, request: GenerateRequest) -> tuple[list[int], Rendered | None]:
+    def read(self, request: GenerateRequest) -> tuple[Reading, Rendered | None]:
         """Return a request's prompt, and how the answer is to be read if it is a conversation.
 
         Raises:
@@ -40,15 +55,48 @@ class PromptReader:
         rendered: Rendered | None = None
         match request.prompt:
             case ChatPrompt():
-                rendered, tokens = self._chat.render(request.prompt, request.sampling)
+                reading, rendered = self.chat(request.prompt, request.sampling)
             case TextPrompt() | TokenPrompt():
-                tokens = read_tokens(self._vocab, request.prompt, "prompt")
+                reading = Reading(read_tokens(self._vocab, request.prompt, "prompt"))
             case InfillPrompt():
-                tokens = self._infill(request.prompt, request.max_tokens)
-        tokens = tokens or self._empty()
-        if len(tokens) >= self._n_ctx:
-            raise ContextLengthError(len(tokens), self._n_ctx, param="prompt")
-        return tokens, rendered
+                reading = Reading(self._infill(request.prompt, request.max_tokens))
+        if not reading.tokens:
+            reading = Reading(self._empty())
+        if len(reading.tokens) >= self._n_ctx:
+            raise ContextLengthError(len(reading.tokens), self._n_ctx, param="prompt")
+        if reading.tokens[-1] < 0:
+            raise InvalidRequestError(
+                "messages: the chat template ends with an image, and there is no token to go on from",
+                param="messages",
+            )
+        return reading, rendered
+
+    def chat(self, prompt: ChatPrompt, sampling: SamplingParams) -> tuple[Reading, Rendered]:
+        """Return a conversation's tokens with its images among them, and how its answer is to be read.
+
+        Raises `InvalidRequestError` where the template, or an image, cannot be.
+        """
+        if prompt.images and self._pictures is None:
+            raise InvalidRequestError(
+                "messages: this model sees no images; use one with a projector (--mmproj)",
+                param="messages",
+            )
+        rendered, texts = self._chat.render(prompt, sampling)
+        reading = Reading(texts[0])
+        for i, text in enumerate(texts[1:]):
+            self._add_image(prompt.images[i], f"messages: image {i + 1}", reading)
+            reading.tokens.extend(text)
+        return reading, rendered
+
+    def _add_image(self, data: bytes, name: str, reading: Reading) -> None:
+        if self._pictures is None:
+            return
+        seen = self._pictures.see(data, name)
+        for i, tokens in enumerate(seen.tokens):
+            start = len(reading.tokens)
+            reading.tokens.extend(tokens)
+            if seen.picture.pieces[i].is_medium:
+                reading.media.append(Medium(start, len(reading.tokens), seen.picture, i))
 
     def _infill(self, prompt: InfillPrompt, max_tokens: int | None) -> list[int]:
         """Leave room for the answer: a quarter of the context, if nothing else is said."""

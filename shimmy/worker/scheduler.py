@@ -308,7 +308,7 @@ class Scheduler:
             n_saved = self._store.n_saved(job.lookup, job.loras)
             if placement.incomplete or n_saved >= job.n_past + WORTH_FETCHING:
                 job.n_fetch = max(n_saved, job.n_past)
-            job.marks = self._store.marks(job.n_tokens)
+            job.mark(self._store.marks(job.n_tokens))
             self._fetching = [*self.fetching, job]
         self._running[job.slot] = job
         self._rotation.enter(job.loras)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from shimmy.errors import InvalidRequestError, LlamaError, OverloadedError
 from shimmy.worker.cells import Cells, WindowCells
+from shimmy.worker.medium import n_text
 from shimmy.worker.pager import block_size
 from shimmy.worker.session_file import Piece
 
@@ -99,9 +100,14 @@ class SessionCells:
         """Begin to save an idle sequence.
 
         Raises:
-            InvalidRequestError: a part of what is needed to go on with it is gone.
+            InvalidRequestError: a part of what is needed to go on with it is gone, or there are
+                images in it.
             OverloadedError: there is no sequence that could hold it.
         """
+        if n_text(left.tokens) < left.n_tokens:
+            raise InvalidRequestError(
+                "the session cannot be saved: there are images in it", param="id_slot"
+            )
         if self._paging is not None and not self._paging.complete(left):
             raise InvalidRequestError(
                 "the session cannot be saved: a part of it was needed for others", param="id_slot"

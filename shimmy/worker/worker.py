@@ -50,6 +50,7 @@ from shimmy.worker.loading import Loaded, LoadTicket, load
 from shimmy.worker.logs import forward_logs
 from shimmy.worker.loop import Loop
 from shimmy.worker.paging import make_index, make_paging
+from shimmy.worker.pictures import Pictures
 from shimmy.worker.placed import on_host
 from shimmy.worker.planning import plan_load
 from shimmy.worker.prepare import Preparer
@@ -234,6 +235,12 @@ def _runner(loaded: Loaded, options: EngineOptions) -> Runner:
     )
 
 
+def _pictures(loaded: Loaded) -> Pictures | None:
+    if loaded.projector is None:
+        return None
+    return Pictures(loaded.projector, n_ubatch=loaded.context.n_ubatch)
+
+
 def _gauges(loaded: Loaded, scheduler: Scheduler, loop: Loop) -> Gauges:
     return Gauges(
         scheduler=scheduler,
@@ -255,6 +262,7 @@ def _serving(loaded: Loaded, options: EngineOptions, loop: Loop, embedder: Embed
             n_ctx=layout.n_ctx_row,
             n_slots=layout.n_slots,
             n_batch=loaded.context.n_batch,
+            pictures=_pictures(loaded),
         ),
         inputs=InputReader(
             loaded.model, loaded.info.kind, n_ctx=loaded.embedding_params.n_ctx or 0

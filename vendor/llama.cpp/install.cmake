@@ -1,6 +1,6 @@
 # The shared libraries go to shimmy/llama/lib. GGML_AVAILABLE_BACKENDS is ggml's own list of what it built; it is cached, so a
 # backend that was switched off since is still in it.
-set(libraries llama ggml ggml-base)
+set(libraries mtmd llama ggml ggml-base)
 foreach(backend IN LISTS GGML_AVAILABLE_BACKENDS)
   if(TARGET ${backend})
     list(APPEND libraries ${backend})

@@ -6,7 +6,8 @@ set(GGML_BACKEND_DL ON)
 option(GGML_RPC "ggml: use RPC" ON)
 
 set(LLAMA_BUILD_COMMON OFF) # common.cmake builds the part that is needed
-set(LLAMA_BUILD_MTMD OFF)
+set(LLAMA_BUILD_MTMD ON)
+set(LLAMA_SUBPROCESS OFF) # no ffmpeg is run for videos
 set(LLAMA_BUILD_UI OFF) # may download
 set(LLAMA_OPENSSL OFF)
 foreach(part APP SERVER TOOLS TESTS EXAMPLES)

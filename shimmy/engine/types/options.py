@@ -41,7 +41,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     GPU compute large batches of layers that lie in host memory.
 
     `mmproj` is the projector that lets the model see images, on a GPU that the model uses unless
-    `mmproj_offload` is off. Where an image's size decides how many tokens it becomes, it becomes
+    `mmproj_offload` is off. Where it is not `mmproj_required`, one that cannot be loaded is left out. Where an image's size decides how many tokens it becomes, it becomes
     `image_min_tokens` to `image_max_tokens`; None: the projector's own bounds.
     """
 
@@ -87,6 +87,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     slot_save_path: str | None = None
     lora: list[tuple[str, float]] = []
     mmproj: str | None = None
+    mmproj_required: bool = True
     mmproj_offload: bool = True
     image_min_tokens: int | None = None
     image_max_tokens: int | None = None

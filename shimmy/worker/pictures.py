@@ -1,0 +1,126 @@
+"""From an image's file to what the model sees of it; the last ones are kept, as conversations repeat theirs.
+
+Thread: that which prepares requests with images, one at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from dataclasses import dataclass
+from hashlib import blake2b
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from shimmy.errors import InvalidRequestError
+from shimmy.llama.projector import Picture
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from shimmy.llama.projector import Projector
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+
+MAX_PIXELS = 64_000_000
+"""Of one image: three bytes each, before it is made smaller."""
+
+MAX_BYTES = 256 << 20
+"""Of embeddings that are kept for the next turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A picture with its embeddings, and the tokens that stand for each of its pieces."""
+
+    picture: Picture
+    tokens: list[list[int]]
+    n_bytes: int
+
+
+class Pictures:
+    """Images for one model."""
+
+    def __init__(self, projector: Projector, *, n_ubatch: int, max_bytes: int = MAX_BYTES) -> None:
+        """`n_ubatch` is the most tokens that a piece may have which is computed whole."""
+        self._projector = projector
+        self._n_ubatch = n_ubatch
+        self._max_bytes = max_bytes
+        self._seen: OrderedDict[bytes, Seen] = OrderedDict()
+        self._n_bytes = 0
+        # -1 is llama.cpp's own
+        self._ids = itertools.count(-2, -1)
+
+    def see(self, data: bytes, name: str) -> Seen:
+        """Return what the model sees of an image's file, which is called `name` in errors.
+
+        Raises:
+            InvalidRequestError: it is no image, or one that the model cannot take.
+        """
+        key = blake2b(data, digest_size=32).digest()
+        seen = self._seen.get(key)
+        if seen is None:
+            seen = self._compute(data, name)
+            self._keep(key, seen)
+        self._seen.move_to_end(key)
+        return seen
+
+    def _compute(self, data: bytes, name: str) -> Seen:
+        image = read_image(data, name)
+        try:
+            picture = Picture(self._projector, image.tobytes(), image.width, image.height)
+        except InvalidRequestError as error:
+            raise InvalidRequestError(f"{name}: {error.message}", param="messages") from error
+        largest = max((piece.n_cells for piece in picture.pieces if piece.whole), default=0)
+        if largest > self._n_ubatch:
+            raise InvalidRequestError(
+                f"{name}: this model computes an image's {largest} tokens at once, and -ub allows "
+                f"{self._n_ubatch}: start the server with -ub {largest} or more",
+                param="messages",
+            )
+        n_bytes = self._projector.encode(picture)
+        tokens = [
+            [next(self._ids)] * piece.n_cells if piece.is_medium else piece.tokens
+            for piece in picture.pieces
+        ]
+        return Seen(picture, tokens, n_bytes)
+
+    def _keep(self, key: bytes, seen: Seen) -> None:
+        self._seen[key] = seen
+        self._n_bytes += seen.n_bytes
+        while self._n_bytes > self._max_bytes and len(self._seen) > 1:
+            _, oldest = self._seen.popitem(last=False)
+            self._n_bytes -= oldest.n_bytes
+
+
+def read_image(data: bytes, name: str) -> Image:
+    """Return an image's first frame as RGB, upright, on white where it is transparent.
+
+    Raises:
+        InvalidRequestError: the file is of another format, damaged, or too large.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InvalidRequestError(
+                    f"{name}: {image.width}x{image.height} pixels are more than {MAX_PIXELS}: "
+                    "send a smaller image",
+                    param="messages",
+                )
+            upright = ImageOps.exif_transpose(image)
+            if upright.has_transparency_data:
+                upright = upright.convert("RGBA")
+                white = Image.new("RGBA", upright.size, "white")
+                upright = Image.alpha_composite(white, upright)
+            return upright.convert("RGB")
+    except InvalidRequestError:
+        raise
+    except (
+        Exception
+    ) as error:  # Pillow raises what its decoders do: OSError, SyntaxError, struct.error...
+        raise InvalidRequestError(
+            f"{name} is not a PNG, JPEG, WebP or GIF image that can be read: {error}",
+            param="messages",
+        ) from error
