@@ -74,12 +74,14 @@ def write_model(
     n_unused: int = 0,
     n_cls: int = 0,
     seed: int = 7,
+    specials: tuple[str, ...] = (),
+    extra: dict[str, np.ndarray] | None = None,
     fields: dict[str, tuple[Any, gguf.GGUFValueType]] | None = None,
     drop: tuple[str, ...] = (),
 ) -> Path:
     """Write a model of arch llama, qwen2vl (M-RoPE), gemma3 (every other layer sees N_SWA tokens), mamba (recurrent) or bert (encoder).
 
-    `n_unused` tokens that are never meant are added to the vocabulary. `n_cls` makes the encoder a reranker. `fields` sets or replaces metadata, "{arch}" in a key is the architecture's name; `drop` leaves out metadata or tensors.
+    `n_unused` tokens that are never meant are added to the vocabulary. `n_cls` makes the encoder a reranker. `specials` are further control tokens, `extra` further tensors. `fields` sets or replaces metadata, "{arch}" in a key is the architecture's name; `drop` leaves out metadata or tensors.
     """
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, arch)
@@ -103,10 +105,13 @@ def write_model(
         "bert": _bert,
     }
     tensors = kinds[arch](writer, n_layer, n_expert)
-    tensors["token_embd.weight"] = (len(vocabulary()[0]) + n_unused, N_EMBD)
+    tensors["token_embd.weight"] = (
+        len(vocabulary()[0]) + len(specials) + n_unused,
+        N_EMBD,
+    )
     if n_cls:
         tensors |= _classifier(writer, n_cls)
-    _add_vocabulary(writer, arch, n_unused)
+    _add_vocabulary(writer, arch, n_unused, specials)
 
     metadata = writer.kv_data[0]
     for key, (value, kind) in (fields or {}).items():
@@ -120,6 +125,8 @@ def write_model(
     for name, shape in tensors.items():
         if name not in drop:
             writer.add_tensor(name, _weights(rng, name, shape))
+    for name, values in (extra or {}).items():
+        writer.add_tensor(name, values)
     _close(writer)
     return path
 
@@ -354,11 +361,14 @@ def _classifier(writer: gguf.GGUFWriter, n_cls: int) -> dict[str, tuple[int, ...
     }
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter, arch: str, n_unused: int = 0) -> None:
+def _add_vocabulary(
+    writer: gguf.GGUFWriter, arch: str, n_unused: int = 0, specials: tuple[str, ...] = ()
+) -> None:
     tokens, merges = vocabulary()
-    types = [gguf.TokenType.NORMAL] * (len(tokens) - len(SPECIALS)) + [
-        gguf.TokenType.CONTROL
-    ] * len(SPECIALS)
+    n_normal = len(tokens) - len(SPECIALS)
+    tokens += specials
+    types = [gguf.TokenType.NORMAL] * n_normal
+    types += [gguf.TokenType.CONTROL] * (len(tokens) - n_normal)
     tokens += tuple(f"<unused{i}>" for i in range(n_unused))
     types += [gguf.TokenType.UNUSED] * n_unused
     writer.add_tokenizer_model("gpt2")
