@@ -103,8 +103,12 @@ bool shm_projector_sees(const shm_projector * projector) { return mtmd_support_v
 int64_t shm_projector_size(const char * path, const shm_projector_params * params) {
     return shm::guarded<int64_t>(-1, [&] {
         shm::install_media_log();
+        const auto used = mtmd_get_memory_usage(path, params_of(*params));
+        if (used.empty()) {
+            throw std::runtime_error("llama.cpp could not read the projector");
+        }
         int64_t size = 0;
-        for (const auto & [device, n_bytes] : mtmd_get_memory_usage(path, params_of(*params))) {
+        for (const auto & [device, n_bytes] : used) {
             size += static_cast<int64_t>(n_bytes);
         }
         return size;

@@ -26,7 +26,9 @@ def main() -> None:
     # A step thread that waits for the GIL must not wait for the default 5 ms.
     sys.setswitchinterval(0.0005)
 
-    logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(name)s: %(message)s")
+    # llama.cpp's lines are chosen by their level where they are forwarded; libraries have nothing to say below a warning
+    logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.getLogger("shimmy").setLevel(logging.DEBUG)
 
     from shimmy.engine.types.frame import Close, Describe
     from shimmy.worker.pipe import FrameReader, FrameWriter

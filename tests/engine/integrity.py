@@ -11,6 +11,7 @@ from typing import Any
 from shimmy.engine import Engine
 from shimmy.engine.types.options import EngineOptions
 from shimmy.llama.context import Context
+from shimmy.worker.medium import n_text
 from shimmy.worker.prefix import PrefixIndex, Sharing
 
 
@@ -43,7 +44,12 @@ def differences(index: PrefixIndex, context: Context) -> list[str]:
         resident = index._residents.get(seq_id)
         n_cells = 0 if resident is None else resident.n_tokens + resident.n_hidden
         last = context.memory.last(seq_id)
-        if last != (n_cells - 1 if n_cells else None):
+        if resident is not None and n_text(resident.tokens) < resident.n_tokens:
+            # where positions have two dimensions, an image takes fewer of them than cells
+            wrong = last is None or last >= n_cells
+        else:
+            wrong = last != (n_cells - 1 if n_cells else None)
+        if wrong:
             found.append(f"sequence {seq_id}: {n_cells} cells, but the last position is {last}")
     found += stray_windows(index, context)
     if sharing is Sharing.CELLS and used_cells(context) != index.n_cells:
