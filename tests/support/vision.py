@@ -10,7 +10,7 @@ import io
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import gguf
 import numpy as np
@@ -24,7 +24,7 @@ Kind = Literal["llava", "qwen2vl", "gemma3"]
 Shapes = dict[str, tuple[int, ...]]
 
 PATCH = 8
-# tokens of an image: 16 of llava and gemma3, a token for each 16x16 pixels and at least 8 of qwen2vl
+# an image of any size has 16 tokens for llava and gemma3; for qwen2vl one for each 16x16 pixels, at least 8, at most 4096
 SIDE = {"llava": 32, "qwen2vl": 64, "gemma3": 64}
 MERGE = 2
 ARCH = {"llava": "llama", "qwen2vl": "qwen2vl", "gemma3": "gemma3"}
@@ -63,8 +63,9 @@ def _output(n_marks: int) -> npt.NDArray[np.float16]:
     tokens, _ = vocabulary()
     said = [i >= 256 or 0x20 <= i < 0x7F for i in range(len(tokens) - len(SPECIALS))]
     said += [False] * (len(SPECIALS) + n_marks)
-    weights = _random("output.weight", (len(said), N_TEXT))
-    return (weights * np.array(said)[:, None]).astype(np.float16)
+    weights = _random("output.weight", (len(said), N_TEXT)).astype(np.float16)
+    weights[~np.array(said)] = 0
+    return weights
 
 
 def _write_projector(kind: Kind, path: Path) -> Path:
@@ -164,6 +165,5 @@ def _random(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     if name.endswith(("ln.weight", "ln1.weight", "ln2.weight", "norm.weight")):
         return np.ones(shape, np.float32)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    values: npt.NDArray[Any] = rng.standard_normal(shape, dtype=np.float32)
-    n_inputs = int(np.prod(shape[1:])) if len(shape) > 1 else shape[0]
-    return np.asarray(values * n_inputs**-0.5, np.float32)
+    n_inputs = np.prod(shape[1:]) if len(shape) > 1 else shape[0]
+    return rng.standard_normal(shape, np.float32) * np.float32(n_inputs**-0.5)
