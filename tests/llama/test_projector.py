@@ -88,9 +88,7 @@ class Prompt:
 def open_row(stepper: Stepper, model: Model, prompt: Prompt, row: int = 0, **more: int) -> None:
     sampler = RowSampler(model, GREEDY, n_ctx=512)
     more.setdefault("seq_id", row)
-    stepper.open_row(
-        row, prompt.tokens, n_ctx=512, sampler=sampler, media=prompt.media, **more
-    )
+    stepper.open_row(row, prompt.tokens, n_ctx=512, sampler=sampler, media=prompt.media, **more)
 
 
 def feed(stepper: Stepper, bites: list[int], row: int = 0) -> list[int]:
@@ -333,9 +331,7 @@ def test_an_image_as_large_as_a_projector_takes_becomes_more_tokens_than_a_batch
         tokens = [5, *[-2] * 64, 6]
         piece = next(i for i, piece in enumerate(shown.pieces) if piece.is_medium)
         sampler = RowSampler(model, GREEDY, n_ctx=512)
-        stepper.open_row(
-            0, tokens, seq_id=0, n_ctx=512, sampler=sampler, media=[(1, shown, piece)]
-        )
+        stepper.open_row(0, tokens, seq_id=0, n_ctx=512, sampler=sampler, media=[(1, shown, piece)])
         assert len(feed(stepper, [1, 64, 1])) == 1
         # positions in two dimensions: 8 x 8 tokens are 8 positions
         assert context.memory.last(0) == 1 + 8

@@ -239,7 +239,7 @@ class TestControlTokens:
 
             def tokens(*messages: Message, **fields: Any) -> tuple[str, list[int]]:
                 prompt = ChatPrompt(messages=list(messages), **fields)
-                rendered, ids = renderer.render(prompt, SamplingParams())
+                rendered, (ids,) = renderer.render(prompt, SamplingParams())
                 return rendered.prompt, ids
 
             yield tokens

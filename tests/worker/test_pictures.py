@@ -93,7 +93,9 @@ def test_an_animation_is_its_first_frame() -> None:
     ids=["nothing", "a-head", "pdf", "svg", "bmp", "tiff", "ico", "eps", "cut-png", "cut-jpeg"],
 )
 def test_what_is_none_of_the_four_formats_or_damaged_is_refused(data: bytes) -> None:
-    with pytest.raises(InvalidRequestError, match="image 7 is not a PNG, JPEG, WebP or GIF") as caught:
+    with pytest.raises(
+        InvalidRequestError, match="image 7 is not a PNG, JPEG, WebP or GIF"
+    ) as caught:
         read_image(data, "image 7")
     assert caught.value.param == "messages"
 
