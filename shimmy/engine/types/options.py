@@ -42,7 +42,8 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     `mmproj` is the projector that lets the model see images, on a GPU that the model uses unless
     `mmproj_offload` is off. Where an image's size decides how many tokens it becomes, it becomes
-    `image_min_tokens` to `image_max_tokens`; None: the projector's own bounds.
+    `image_min_tokens` to `image_max_tokens`; None: the projector's own bounds. `mmproj` None is the
+    one that was found with the model; without `use_mmproj` there is none at all.
     """
 
     model_path: str
@@ -86,6 +87,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     cache_ram: int | None = None
     slot_save_path: str | None = None
     lora: list[tuple[str, float]] = []
+    use_mmproj: bool = True
     mmproj: str | None = None
     mmproj_offload: bool = True
     image_min_tokens: int | None = None
