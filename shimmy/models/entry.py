@@ -109,7 +109,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
         check_image_tokens(base)
         mmproj = self.mmproj(base)
         # its own was looked at when it was found
-        if mmproj is not None and mmproj != self.projector:
+        if mmproj is not None and mmproj == base.mmproj:
             check(Path(mmproj), self.name, self.n_embd)
         return msgspec.structs.replace(
             base,

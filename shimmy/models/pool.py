@@ -278,9 +278,7 @@ class Pool:
         raise EngineLoadingError(f"model {entry.name!r} {doing}")
 
     def _status(self, entry: ModelEntry) -> ModelStatus:
-        asked = asked_for(
-            self._options, self.profile(entry), is_default=self._is_default(entry)
-        )
+        asked = asked_for(self._options, self.profile(entry), is_default=self._is_default(entry))
         return status_of(
             entry,
             projector=entry.mmproj(asked),
@@ -292,9 +290,7 @@ class Pool:
 
     def _plan(self, entry: ModelEntry) -> Plan:
         profile = self.profile(entry)
-        options = options_for(
-            entry, self._options, profile, is_default=self._is_default(entry)
-        )
+        options = options_for(entry, self._options, profile, is_default=self._is_default(entry))
         idle = self._idle_unload if profile.idle_unload is None else profile.idle_unload
         return Plan(
             options=options,

@@ -31,9 +31,7 @@ def belonging(
     return {path: projector for path, (_, projector) in found.items()}
 
 
-def _owners(
-    projector: FoundPart, models: Iterable[FoundModel]
-) -> list[tuple[FoundModel, int]]:
+def _owners(projector: FoundPart, models: Iterable[FoundModel]) -> list[tuple[FoundModel, int]]:
     """Return the models that a projector is for, and how many words of their names it shares."""
     folder = Path(projector.path).parent
     fitting = [

@@ -209,9 +209,7 @@ def _default(entries: list[ModelEntry]) -> ModelEntry:
     return next((entry for entry in entries if entry.kind == "llm"), entries[0])
 
 
-def register(
-    path: Path, *, name: str | None = None, index: Index | None = None
-) -> ModelEntry:
+def register(path: Path, *, name: str | None = None, index: Index | None = None) -> ModelEntry:
     """Return the entry of a file that was named outright, called `name` or after the file.
 
     A projector that lies beside it is its own. `index` spares reading what it knows.
@@ -232,9 +230,7 @@ def register(
         raise ConfigError(f"{path}: {error.message}; {error.remedy}", param=model_path) from error
     around = beside(path, index or Index.standard())
     projectors = belonging(around.models, around.projectors)
-    entry = entry_of(
-        model, name or model.stem, "registered", projector=projectors.get(model.path)
-    )
+    entry = entry_of(model, name or model.stem, "registered", projector=projectors.get(model.path))
     if reason := _NO_MODELS.get(entry.kind):
         entry = msgspec.structs.replace(entry, objection=reason)
     builtin = demo_entry()

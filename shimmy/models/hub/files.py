@@ -107,7 +107,10 @@ def projector(listed: list[Listed], variant: Variant) -> Listed | None:
     def rank(file: Listed) -> tuple[int, str]:
         quant = quant_of(file.name[: -len(".gguf")])
         order = {"FP16": "F16", "FP32": "F32"}.get(quant or "", quant)
-        return (MMPROJ_TYPES.index(order) if order in MMPROJ_TYPES else len(MMPROJ_TYPES), file.name)
+        return (
+            MMPROJ_TYPES.index(order) if order in MMPROJ_TYPES else len(MMPROJ_TYPES),
+            file.name,
+        )
 
     return min(found, key=rank, default=None)
 
