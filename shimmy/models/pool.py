@@ -300,4 +300,5 @@ class Pool:
         )
 
     def _is_default(self, entry: ModelEntry) -> bool:
-        return entry.path == self.registry.resolve(None).path
+        # none is left where the files of those in memory were removed
+        return bool(self.registry.entries()) and entry.path == self.registry.resolve(None).path

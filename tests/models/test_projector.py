@@ -198,6 +198,18 @@ async def test_no_mmproj_switches_all_of_them_off(two):
     await pool.close()
 
 
+async def test_a_model_whose_files_are_gone_has_a_status_still(tmp_path):
+    path = write(tmp_path / "m.gguf")
+    eyes = gguf.write_projector(tmp_path / "mmproj.gguf")
+    registry = Registry(roots=[tmp_path])
+    pool = make_pool(registry, Garage())
+    async with pool.use("m"):
+        path.unlink()
+        registry.refresh()
+        assert [one.projector for one in pool.statuses()] == [str(eyes)]
+    await pool.close()
+
+
 def named(path: Path) -> EngineOptions:
     return EngineOptions(model_path="", mmproj=str(path))
 
