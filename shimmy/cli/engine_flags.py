@@ -13,6 +13,7 @@ import msgspec
 from shimmy.cli.device_flags import DEVICE_NAMES, DEVICE_OPTIONS
 from shimmy.cli.flags import GlobalFlags
 from shimmy.cli.numbers import Real, Whole
+from shimmy.cli.projector_flags import PROJECTOR_NAMES, PROJECTOR_OPTIONS, check_projector
 from shimmy.engine.types.options import CACHE_TYPES, EngineOptions
 from shimmy.errors import ConfigError
 
@@ -239,6 +240,7 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
         metavar="PATH[=SCALE]",
         help="LoRA adapter to apply; may be repeated.",
     ),
+    *PROJECTOR_OPTIONS,
 ]
 
 
@@ -271,6 +273,7 @@ _NAMES = (
     "max_queue",
     "chat_template",
     "lora",
+    *PROJECTOR_NAMES,
 )
 
 
@@ -280,6 +283,7 @@ def engine_flags(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def command(*args: object, **values: object) -> None:
         given = {name: values.pop(name) for name in _NAMES}
+        check_projector(given)
         unset = (None, ())
         function(
             *args,
@@ -298,9 +302,11 @@ def engine_options(
     """Return the options that the flags ask for, or else the environment or shimmy.toml.
 
     Raises:
-        ConfigError: the configuration or the chat template's file cannot be read.
+        ConfigError: the configuration or the chat template's file cannot be read; or options that
+            do not go together.
     """
     from shimmy.cli.settings.resolve import resolve
+    from shimmy.models.projector import check_image_tokens
 
     values = resolve(flags.config, {}).engine()
     values |= {name: value for name, value in (engine | more).items() if value is not None}
@@ -311,10 +317,14 @@ def engine_options(
         values |= {"n_cpu_moe": flags.n_cpu_moe, "cpu_moe": False}
     elif flags.cpu_moe:
         values |= {"n_cpu_moe": None, "cpu_moe": True}
+    if engine.get("mmproj") is not None:
+        values["use_mmproj"] = True
     if "chat_template" in values:
         values["chat_template"] = _template(str(values["chat_template"]))
     values["model_path"] = model_path
-    return msgspec.convert(values, EngineOptions)
+    options = msgspec.convert(values, EngineOptions)
+    check_image_tokens(options)
+    return options
 
 
 def _template(given: str) -> str:

@@ -10,7 +10,6 @@ import msgspec
 
 from shimmy.cli.console import print_table, sized
 from shimmy.cli.listing import counted
-from shimmy.models.entry import NO_PROJECTORS
 from shimmy.models.gguf.metadata import Field
 from shimmy.models.inspection import Inspection
 
@@ -87,7 +86,9 @@ def _figures(inspection: Inspection) -> Iterator[tuple[str, object]]:
     yield "licence", metadata.text("general.license")
     yield "fitting adapters", ", ".join(adapter.path for adapter in entry.adapters)
     yield "adapters", ", ".join(path for path, _ in entry.lora)
-    yield "projector", entry.projector and f"{entry.projector} ({NO_PROJECTORS})"
+    yield "projector", entry.projector and f"{entry.projector} ({entry.projector_use})"
+    yield "input", "text, images" if entry.sees else None
+    yield "projector for", ", ".join(facts.senses)
     yield "system", _short(entry.system)
     yield "defaults", ", ".join(f"{key}={value}" for key, value in entry.parameters.items())
     yield "cannot be loaded", entry.objection

@@ -8,7 +8,7 @@ import click
 
 from shimmy.cli.console import print_table, sized
 from shimmy.models.discovery import FoundPart, Scan
-from shimmy.models.entry import NO_PROJECTORS, ModelEntry
+from shimmy.models.entry import ModelEntry
 
 
 def show_models(entries: Sequence[ModelEntry], *, short: bool = False) -> None:
@@ -19,9 +19,10 @@ def show_models(entries: Sequence[ModelEntry], *, short: bool = False) -> None:
         return
     columns = ("NAME", ">SIZE", ">PARAMS", "TYPE", "ARCHITECTURE", ">CONTEXT", "SOURCE", "PATH")
     print_table(columns, [_row(entry) for entry in entries])
-    if with_eyes := [(entry.name, entry.projector) for entry in entries if entry.projector]:
-        click.echo(f"\nProjectors, {NO_PROJECTORS}:")
-        print_table(("OF", "PATH"), with_eyes)
+    projectors = [(e.name, e.projector_use, e.projector) for e in entries if e.projector]
+    if projectors:
+        click.echo("\nProjectors, through which models see images:")
+        print_table(("OF", "FOR", "PATH"), projectors)
 
 
 def show_adapters(adapters: Sequence[FoundPart], entries: Sequence[ModelEntry]) -> None:

@@ -12,8 +12,9 @@ from shimmy.models.entry import ModelEntry
 def show(entry: ModelEntry, plan: LoadPlan) -> None:
     """Print what each device gets, what was chosen, and what stands against it."""
     click.echo(f"{entry.title}  {entry.path}")
-    columns = ("DEVICE", ">WEIGHTS", ">KV CACHE", ">COMPUTE", ">TOGETHER", ">FREE", ">OF")
-    print_table(columns, [_row(one) for one in plan.devices])
+    sizes = (">WEIGHTS", ">KV CACHE", ">COMPUTE", *([">PROJECTOR"] if plan.mmproj else []))
+    columns = ("DEVICE", *sizes, ">TOGETHER", ">FREE", ">OF")
+    print_table(columns, [_row(one, projector=bool(plan.mmproj)) for one in plan.devices])
     click.echo()
     figures = {
         "GPU layers": f"{plan.n_gpu_layers} of {plan.n_layer + 1}",
@@ -23,6 +24,7 @@ def show(entry: ModelEntry, plan: LoadPlan) -> None:
         "most context": f"{plan.n_ctx_max:,} tokens fit",
         "sliding window": _window(plan),
         "KV cache types": f"{plan.cache_type_k}, {plan.cache_type_v}",
+        "projector": plan.mmproj or "",
     }
     width = max(map(len, figures))
     for label, value in figures.items():
@@ -33,8 +35,9 @@ def show(entry: ModelEntry, plan: LoadPlan) -> None:
     click.echo(plan.problem or "it fits")
 
 
-def _row(one: PlannedDevice) -> tuple[str, ...]:
-    sizes = (one.weights, one.kv, one.compute, one.need)
+def _row(one: PlannedDevice, *, projector: bool) -> tuple[str, ...]:
+    eyes = (one.projector,) if projector else ()
+    sizes = (one.weights, one.kv, one.compute, *eyes, one.need)
     free, total = (sized(n) if n is not None else "?" for n in (one.free, one.total))
     return (one.device, *map(sized, sizes), free, total)
 

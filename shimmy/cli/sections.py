@@ -10,6 +10,9 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("config", "model_dirs", "model_path", "alias", "auto"),
         *("models_max", "models_memory", "idle_unload", "chat_template", "lora"),
     ),
+    "Images": (
+        *("mmproj", "use_mmproj", "mmproj_offload", "image_min_tokens", "image_max_tokens"),
+    ),
     "Context and requests": (
         *("n_ctx", "n_parallel", "n_batch", "n_ubatch", "kv_unified", "cache_type_k"),
         *("cache_type_v", "cache_ram", "swa_full", "ctx_checkpoints", "context_shift"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from shimmy.engine.types.info import SystemInfo
 from shimmy.engine.types.options import EngineOptions
@@ -40,13 +41,13 @@ def gpu_memory(system: SystemInfo) -> int:
 
 
 def estimate(entry: ModelEntry, options: EngineOptions) -> int:
-    """Return about how many bytes a loaded model takes: its file, and its context.
+    """Return about how many bytes a loaded model takes: its file, its projector's, and its context.
 
     A rule of thumb that asks nobody; a plan made of the model's own tensors knows better.
     """
     n_params = entry.n_params or entry.size
     n_ctx = options.n_ctx or _DEFAULT_N_CTX
-    return entry.size + n_ctx * n_params // _PARAMS_PER_KV_BYTE
+    return entry.size + _size(options.mmproj) + n_ctx * n_params // _PARAMS_PER_KV_BYTE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,14 @@ class Budget:
         return need <= self.free() - sum(
             item.need if item.is_loading else item.size for item in held
         )
+
+
+def _size(path: str | None) -> int:
+    """Return how long a file is; one that cannot be looked at counts for nothing, for its load says why."""
+    try:
+        return Path(path).stat().st_size if path else 0
+    except OSError:
+        return 0
 
 
 def _gb(n_bytes: int) -> str:

@@ -13,17 +13,31 @@ import msgspec
 from shimmy.config import BASE_GGUF, MODEL_PATHS
 from shimmy.errors import GgufError
 from shimmy.models.gguf.facts import MODELS, Facts
+from shimmy.models.hub.files import quant_of
 from shimmy.models.index import Index
 from shimmy.models.shards import Found, Set, join, of_file
 from shimmy.models.stores.candidate import NO_EXTRAS, Candidate, Extras, Skipped, Store
 from shimmy.models.stores.folder import Seen, walk
+from shimmy.models.stores.listing import list_folder
 from shimmy.models.stores.places import Machine, listed_folders, places
+
+MAX_BESIDE = 256
+"""How many files of a folder are looked at for one model's sake."""
+
+
+class FoundPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A LoRA adapter or a projector: no model, but of use to one."""
+
+    stem: str
+    path: str
+    facts: Facts
 
 
 class FoundModel(msgspec.Struct, frozen=True, kw_only=True):
     """A model on disk before it has a name of its own; `size` and counts are of all its shards.
 
-    `file` tells the (first) file from every other, whatever path leads to it.
+    `file` tells the (first) file from every other, whatever path leads to it. `projector` is the one
+    that its store keeps with it, whatever it is worth.
     """
 
     stem: str
@@ -37,14 +51,7 @@ class FoundModel(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     extras: Extras = NO_EXTRAS
-
-
-class FoundPart(msgspec.Struct, frozen=True, kw_only=True):
-    """A LoRA adapter or a projector: no model, but of use to one."""
-
-    stem: str
-    path: str
-    facts: Facts
+    projector: FoundPart | None = None
 
 
 class Scan(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,8 +115,34 @@ def discover(roots: Iterable[Path], index: Index | None = None) -> Scan:
                 skipped.setdefault(outcome.path, outcome)
             else:
                 found.append(outcome)
+    scan = _sort(_once(found), list(skipped.values()), index)
     index.save()
-    return _sort(_once(found), list(skipped.values()))
+    return scan
+
+
+def beside(path: Path, index: Index) -> Scan:
+    """Return what lies in the folder of a file, and in that above it where this one is a quantisation's.
+
+    Of a folder with very many files the rest is left out, those that are not called projectors first.
+    """
+    found: list[Found] = []
+    for folder in homes(path):
+        try:
+            names = [name for name in list_folder(folder).files if name.lower().endswith(".gguf")]
+        except OSError:
+            continue
+        names.sort(key=lambda name: "mmproj" not in name.lower())
+        for name in names[:MAX_BESIDE]:
+            item = _look(Candidate(path=str(folder / name), stem=name[: -len(".gguf")]), index)
+            if isinstance(item, Found):
+                found.append(item)
+    return _sort(found, [], index)
+
+
+def homes(path: Path) -> list[Path]:
+    """Return the folders in which a model's projector may lie: its own, and the one with all quantisations."""
+    folder = path.parent
+    return [folder, folder.parent] if quant_of(folder.name) else [folder]
 
 
 def examine(path: Path) -> FoundModel:
@@ -123,7 +156,7 @@ def examine(path: Path) -> FoundModel:
     candidate = Candidate(path=os.fspath(path), stem=path.stem)
     status = path.stat()
     first = Found(candidate, status, index.facts(candidate.path, status))
-    return _model(of_file(first, index))
+    return _model(of_file(first, index), index)
 
 
 def file_of(status: os.stat_result) -> tuple[int, int]:
@@ -163,7 +196,7 @@ def _once(found: list[Found]) -> list[Found]:
     return list(kept.values())
 
 
-def _sort(found: list[Found], skipped: list[Skipped]) -> Scan:
+def _sort(found: list[Found], skipped: list[Skipped], index: Index) -> Scan:
     models: list[FoundModel] = []
     parts: dict[str, list[FoundPart]] = {"adapter": [], "mmproj": []}
     for group in join(found):
@@ -172,7 +205,7 @@ def _sort(found: list[Found], skipped: list[Skipped]) -> Scan:
         if problem := group.problem:
             skipped.append(Skipped(path=first.candidate.path, reason=problem))
         elif kind in MODELS:
-            models.append(_model(group))
+            models.append(_model(group, index))
         elif kind in parts:
             path = first.candidate.path
             parts[kind].append(FoundPart(stem=first.candidate.stem, path=path, facts=first.facts))
@@ -184,7 +217,7 @@ def _sort(found: list[Found], skipped: list[Skipped]) -> Scan:
     )
 
 
-def _model(group: Set) -> FoundModel:
+def _model(group: Set, index: Index) -> FoundModel:
     candidate, facts = group.first.candidate, group.facts
     aliases = candidate.aliases
     if candidate.repo:
@@ -201,4 +234,21 @@ def _model(group: Set) -> FoundModel:
         aliases=aliases,
         folders=candidate.folders,
         extras=candidate.extras,
+        projector=_layer(candidate.extras.projector, index),
     )
+
+
+def _layer(path: str | None, index: Index) -> FoundPart | None:
+    """Return the projector that a store names; one that cannot be used with the reason."""
+    if path is None:
+        return None
+    stem = Path(path).name
+    item = _look(Candidate(path=path, stem=stem), index)
+    if isinstance(item, Skipped):
+        facts = Facts(kind="mmproj", objection=item.reason)
+    elif item.facts.kind != "mmproj":
+        reason = f"it is no projector, its metadata says {item.facts.kind}"
+        facts = msgspec.structs.replace(item.facts, objection=reason)
+    else:
+        facts = item.facts
+    return FoundPart(stem=stem, path=path, facts=facts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from shimmy.models.discovery import FoundModel, FoundPart
 from shimmy.models.entry import Adapter, ModelEntry, Source
@@ -18,10 +17,14 @@ def entry_of(
     *,
     aliases: Iterable[str] = (),
     adapters: Iterable[FoundPart] = (),
-    projectors: Iterable[FoundPart] = (),
+    projector: FoundPart | None = None,
 ) -> ModelEntry:
-    """Return the entry of `model`, with those of `adapters` and `projectors` that are made for it."""
+    """Return the entry of `model`, with those of `adapters` that are made for it.
+
+    `projector` lies beside it; one that its store keeps with it comes first.
+    """
     facts, extras = model.facts, model.extras
+    projector = model.projector or projector
     template = extras.template
     return ModelEntry(
         name=name,
@@ -37,6 +40,7 @@ def entry_of(
         n_params=facts.n_params,
         quantisation=facts.quantisation,
         n_ctx_train=facts.n_ctx_train,
+        n_embd=facts.n_embd,
         n_expert=facts.n_expert,
         n_shards=model.n_shards,
         has_template=facts.has_template,
@@ -46,7 +50,9 @@ def entry_of(
             if fits(adapter.facts, facts)
         ),
         lora=tuple((path, 1.0) for path in extras.lora),
-        projector=extras.projector or _projector(model, projectors),
+        projector=projector.path if projector else None,
+        senses=projector.facts.senses if projector else (),
+        projector_objection=_objection(projector, model) if projector else None,
         # the model's own is what its makers tested, tools and all
         chat_template=jinja_of(template) if template and not facts.has_template else None,
         system=extras.system,
@@ -55,10 +61,9 @@ def entry_of(
     )
 
 
-def _projector(model: FoundModel, projectors: Iterable[FoundPart]) -> str | None:
-    """Return the projector in the model's folder whose output is as wide as the model."""
-    for projector in projectors:
-        beside = Path(projector.path).parent == Path(model.path).parent
-        if beside and projector.facts.n_embd in {None, model.facts.n_embd}:
-            return projector.path
-    return None
+def _objection(projector: FoundPart, model: FoundModel) -> str | None:
+    """Return why a model goes without its projector."""
+    facts, n_embd = projector.facts, model.facts.n_embd
+    if facts.objection is None and None not in {facts.n_embd, n_embd} and facts.n_embd != n_embd:
+        return f"it is made for a model that is {facts.n_embd} wide, and this one is {n_embd}"
+    return facts.objection

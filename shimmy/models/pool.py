@@ -17,7 +17,7 @@ from shimmy.errors import DeadlineError, EngineLoadingError, ModelNotFoundError,
 from shimmy.models.aliases import Aliases
 from shimmy.models.budget import Budget, estimate
 from shimmy.models.entry import ModelEntry
-from shimmy.models.profile import NO_PROFILE, Profile, options_for
+from shimmy.models.profile import NO_PROFILE, Profile, asked_for, options_for
 from shimmy.models.registry import Registry
 from shimmy.models.residency import Plan, Residency
 from shimmy.models.resident import Resident
@@ -278,8 +278,10 @@ class Pool:
         raise EngineLoadingError(f"model {entry.name!r} {doing}")
 
     def _status(self, entry: ModelEntry) -> ModelStatus:
+        asked = asked_for(self._options, self.profile(entry), is_default=self._is_default(entry))
         return status_of(
             entry,
+            projector=entry.mmproj(asked),
             resident=self._residency.find(entry),
             party=self._residency.party(entry),
             usage=self._usage.get(entry.path),
@@ -288,12 +290,7 @@ class Pool:
 
     def _plan(self, entry: ModelEntry) -> Plan:
         profile = self.profile(entry)
-        options = options_for(
-            entry,
-            self._options,
-            profile,
-            is_default=entry.path == self.registry.resolve(None).path,
-        )
+        options = options_for(entry, self._options, profile, is_default=self._is_default(entry))
         idle = self._idle_unload if profile.idle_unload is None else profile.idle_unload
         return Plan(
             options=options,
@@ -301,3 +298,7 @@ class Pool:
             pinned=profile.pinned,
             idle_unload=idle,
         )
+
+    def _is_default(self, entry: ModelEntry) -> bool:
+        # none is left where the files of those in memory were removed
+        return bool(self.registry.entries()) and entry.path == self.registry.resolve(None).path

@@ -29,12 +29,18 @@ NO_PROFILE = Profile()
 def options_for(
     entry: ModelEntry, base: EngineOptions, profile: Profile, *, is_default: bool
 ) -> EngineOptions:
-    """Return how to load `entry`; the LoRA and template of `base` are the default model's only.
+    """Return how to load `entry`; see `asked_for`.
 
     Raises:
         GgufError: the header says that the model cannot be loaded.
+        ConfigError: the projector that was named for it is none, or another model's.
     """
+    return entry.options(asked_for(base, profile, is_default=is_default))
+
+
+def asked_for(base: EngineOptions, profile: Profile, *, is_default: bool) -> EngineOptions:
+    """Return what somebody asked for one model; LoRA, projector and template of `base` are the default's."""
     if not is_default:
         # these belong to one model: another has other tensors and another way to talk
-        base = msgspec.structs.replace(base, lora=[], chat_template=None)
-    return entry.options(msgspec.structs.replace(base, **profile.engine))
+        base = msgspec.structs.replace(base, lora=[], mmproj=None, chat_template=None)
+    return msgspec.structs.replace(base, **profile.engine)

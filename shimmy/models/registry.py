@@ -14,13 +14,14 @@ from shimmy.config import BASE_GGUF, LORA_GGUF
 from shimmy.errors import ConfigError, GgufError, ModelNotFoundError
 from shimmy.models.adapter import flaw
 from shimmy.models.demo import demo_entry
-from shimmy.models.discovery import Scan, discover, examine, file_of
+from shimmy.models.discovery import Scan, beside, discover, examine, file_of
 from shimmy.models.entries import entry_of
 from shimmy.models.entry import ModelEntry
 from shimmy.models.gguf.facts import Kind
 from shimmy.models.index import Index
 from shimmy.models.naming import Identity, closest, free_name, loose, name_all
 from shimmy.models.owners import Owners
+from shimmy.models.projectors import belonging
 
 # Seconds after which a list of models is looked at again before it is shown.
 FRESH = 5.0
@@ -31,7 +32,7 @@ SHARE = 0.1
 
 _NO_MODELS: dict[Kind, str] = {
     "adapter": "it is a LoRA adapter, no model: give the model, and this with --lora",
-    "mmproj": "it is the projector of a multimodal model, not the model",
+    "mmproj": "it is the projector of a multimodal model: give the model, and this with --mmproj",
     "shard": "it is a later shard of a split model: give the first",
     "vocabulary": "it holds a vocabulary and no weights",
 }
@@ -85,16 +86,17 @@ class Registry:
         Raises:
             ConfigError: `model_path` is not a GGUF file that can be read, or the adapter is none.
         """
-        registered = [register(model_path, name=alias)] if model_path else []
+        index = Index.standard()
+        registered = [register(model_path, name=alias, index=index)] if model_path else []
         base = Path(BASE_GGUF.get())
         if not registered and _is_file(base):
-            registered.append(_with_lora(register(base)))
+            registered.append(_with_lora(register(base, index=index)))
         return cls(
             registered=registered,
             roots=roots,
             builtin=demo_entry(),
             alias=None if model_path else alias,
-            index=Index.standard(),
+            index=index,
             owners=Owners.standard(),
         )
 
@@ -182,6 +184,7 @@ class Registry:
         named = name_all(models, names, self._names)
         self._names = {(model.path, model.stem): name for name, model in named}
         self._owners.keep(self._names)
+        projectors = belonging(scan.models, scan.projectors)
         discovered = []
         for title, model in named:
             aliases = [alias for alias in dict.fromkeys(model.aliases) if alias not in names]
@@ -193,7 +196,7 @@ class Registry:
                     "discovered",
                     aliases=aliases,
                     adapters=scan.adapters,
-                    projectors=scan.projectors,
+                    projector=projectors.get(model.path),
                 )
             )
         return [*self._registered, *discovered, *last]
@@ -206,8 +209,10 @@ def _default(entries: list[ModelEntry]) -> ModelEntry:
     return next((entry for entry in entries if entry.kind == "llm"), entries[0])
 
 
-def register(path: Path, *, name: str | None = None) -> ModelEntry:
+def register(path: Path, *, name: str | None = None, index: Index | None = None) -> ModelEntry:
     """Return the entry of a file that was named outright, called `name` or after the file.
+
+    A projector that lies beside it is its own. `index` spares reading what it knows.
 
     Raises:
         ConfigError: it is not a GGUF file that can be read.
@@ -223,7 +228,9 @@ def register(path: Path, *, name: str | None = None) -> ModelEntry:
         ) from error
     except GgufError as error:
         raise ConfigError(f"{path}: {error.message}; {error.remedy}", param=model_path) from error
-    entry = entry_of(model, name or model.stem, "registered")
+    around = beside(path, index or Index.standard())
+    projectors = belonging(around.models, around.projectors)
+    entry = entry_of(model, name or model.stem, "registered", projector=projectors.get(model.path))
     if reason := _NO_MODELS.get(entry.kind):
         entry = msgspec.structs.replace(entry, objection=reason)
     builtin = demo_entry()

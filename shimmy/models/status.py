@@ -23,10 +23,11 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `in_flight` requests have the model, `queued` ones wait: for its load, for room, or for a slot.
     `need` is about how many bytes it takes; `error` why it does not load; `placement` what of it lies
-    on which device.
+    on which device. `projector` is the file through which it sees images, or would once it is loaded.
     """
 
     entry: ModelEntry
+    projector: str | None = None
     state: State = "unloaded"
     progress: float = 0.0
     pinned: bool = False
@@ -46,6 +47,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
 def status_of(
     entry: ModelEntry,
     *,
+    projector: str | None,
     resident: Resident | None,
     party: Party | None,
     usage: Usage | None,
@@ -56,6 +58,7 @@ def status_of(
     error = error or failure
     status = ModelStatus(
         entry=entry,
+        projector=projector,
         state=_state(resident, party, failure),
         queued=party.n_waiting if party is not None else 0,
         error=error.message if error is not None else None,

@@ -134,9 +134,8 @@ def describe(status: ModelStatus) -> dict[str, Any]:
         "quantization": entry.quantisation,
         "context_length": entry.n_ctx_train,
         "aliases": list(entry.aliases),
-        # a projector is known, and not used
-        "input_modalities": ["text"],
-        "projector": Path(entry.projector).name if entry.projector else None,
+        "input_modalities": ["text", "image"] if status.projector else ["text"],
+        **_projector(status),
         "status": status.state,
         "loaded": status.state in {"loaded", "restarting"},
         "progress": status.progress,
@@ -152,4 +151,17 @@ def describe(status: ModelStatus) -> dict[str, Any]:
         "restarts": status.restarts,
         "placement": status.placement,
         "error": status.error,
+    }
+
+
+def _projector(status: ModelStatus) -> dict[str, Any]:
+    """Return the projector's file and whether the model sees images through it; why not, if so."""
+    known = status.projector or status.entry.projector
+    if known is None:
+        return {"projector": None, "vision": False, "projector_note": None}
+    note = status.entry.projector_use if not status.entry.sees else "not used: switched off"
+    return {
+        "projector": Path(known).name,
+        "vision": status.projector is not None,
+        "projector_note": None if status.projector else note,
     }

@@ -29,7 +29,8 @@ _MIN_MEASURED = 256
 class Part:
     """One device's bytes, and what one more cell of the context takes.
 
-    `copied` weights, a part of all, take memory even where the file is mapped.
+    `copied` weights, a part of all, take memory even where the file is mapped. `projector` is all
+    that the model's projector takes here.
     """
 
     weights: int
@@ -39,6 +40,7 @@ class Part:
     kv_per_cell: float
     compute_per_cell: float
     copied: int = 0
+    projector: int = 0
 
     @property
     def mappable(self) -> int:
@@ -48,7 +50,7 @@ class Part:
     @property
     def need(self) -> int:
         """All of it."""
-        return self.weights + self.kv + self.compute
+        return self.weights + self.kv + self.compute + self.projector
 
     @property
     def per_cell(self) -> float:
@@ -62,6 +64,9 @@ class Part:
             kv=int(self.kv + n_cells * self.kv_per_cell),
             compute=int(self.compute + n_cells * self.compute_per_cell),
         )
+
+
+NOTHING = Part(weights=0, expert_weights=0, kv=0, compute=0, kv_per_cell=0.0, compute_per_cell=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import msgspec
 from shimmy.engine.types.plan import LoadPlan, PlannedDevice
 from shimmy.errors import DoesNotFitError
 from shimmy.llama import backend
+from shimmy.worker import projector
 from shimmy.worker.advice import flags_that_help
 from shimmy.worker.context_options import DEFAULT_N_CTX, DEFAULT_N_PARALLEL
 from shimmy.worker.logs import forward_logs
@@ -69,6 +70,7 @@ def plan(
         cache_type_v=options.cache_type_v or "f16",
         n_swa=best.measured.n_swa,
         swa_full=best.measured.swa_full,
+        mmproj=options.mmproj,
         devices=_devices(best.measured, free),
         changes=[*slow, *_changes(options, best)],
         problem=_problem(best, chosen, there, n_ctx_max) if lacking else None,
@@ -146,6 +148,7 @@ def _is_plain(options: EngineOptions, chosen: Placement, there: Room) -> bool:
     n_ctx = max(options.n_ctx or DEFAULT_N_CTX, DEFAULT_N_CTX)
     # n_ubatch rows of a mask, and the cells' own books
     bound = size * (1 + n_ctx / DEFAULT_N_CTX) + 2 * _GIB + n_ctx * 16_384
+    bound += projector.size(options)
     return all(bound < free for name, free in there.free.items())
 
 
@@ -157,6 +160,7 @@ def _devices(measured: Measure, there: Room) -> list[PlannedDevice]:
             expert_weights=part.expert_weights,
             kv=part.kv,
             compute=part.compute,
+            projector=part.projector,
             free=there.free.get(name),
             total=there.total.get(name),
         )
@@ -179,6 +183,8 @@ def _changes(asked: EngineOptions, best: Choice) -> list[str]:
             f"{best.measured.n_gpu_layers} of {best.measured.n_layer + 1} layers are on a GPU: "
             "-ngl sets it"
         )
+    if got.mmproj_offload != asked.mmproj_offload:
+        notes.append("the projector is in host memory (--no-mmproj-offload): images take longer")
     return notes
 
 
@@ -219,7 +225,7 @@ def _problem(best: Choice, chosen: Placement, there: Room, n_ctx_max: int) -> st
         + (" beside the weights, which may stay in the file" if _in_file(name, there) else "")
         for name, missing in there.lacking(best.measured).items()
     ]
-    parts = best.measured.devices.values()
+    parts = list(best.measured.devices.values())
     help_ = flags_that_help(
         best.options,
         model_params(best.options, chosen),
@@ -229,6 +235,8 @@ def _problem(best: Choice, chosen: Placement, there: Room, n_ctx_max: int) -> st
         n_ctx=best.measured.n_ctx,
         kv=sum(part.kv for part in parts),
     )
+    if eyes := sum(part.projector for part in parts):
+        help_.append(f"--no-mmproj: without the projector, {_gb(eyes)}, the model sees no images")
     if HOST in there.lacking(best.measured) and not there.mapped:
         help_.append(
             "--load-mode mmap: the weights are read from the file as they are needed, which is slow"

@@ -1,7 +1,7 @@
 """Looks for the way to load a model that is closest to what was asked for and fits.
 
-The context shrinks first, then experts stay in host memory, then whole layers. What was given by a
-flag stays as it is.
+The context shrinks first, then experts stay in host memory, then whole layers, and then the
+projector, which each image would wait for. What was given by a flag stays as it is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 
 from shimmy.engine.types.options import MAX_PARALLEL
 from shimmy.errors import LoadCancelledError
+from shimmy.worker import projector
 from shimmy.worker.measure import Measure, measure
 from shimmy.worker.room import HOST, Room
 
@@ -55,6 +56,10 @@ class Search:
         choice = first
         if self._too_much(first, gpus=True) and self._may_move(options):
             choice = self._moved(options, first)
+        if self._too_much(choice, gpus=True) and self._has_projector_on_gpu(options):
+            moved = self.best(msgspec.structs.replace(options, mmproj_offload=False))
+            if not self._too_much(moved, gpus=True):
+                return moved
         return self._smaller(choice)
 
     def _moved(self, options: EngineOptions, first: Choice) -> Choice:
@@ -66,6 +71,9 @@ class Search:
                 return found
             options = msgspec.structs.replace(options, n_cpu_moe=n_layer)
         return self._layers_off(options, n_layer)
+
+    def _has_projector_on_gpu(self, options: EngineOptions) -> bool:
+        return bool(projector.size(options)) and projector.device(options, self._chosen) != HOST
 
     def _may_move(self, options: EngineOptions) -> bool:
         return (
@@ -123,7 +131,8 @@ class Search:
     def _try(self, options: EngineOptions) -> Choice:
         if self._cancelled():
             raise LoadCancelledError("the load was given up")
-        return Choice(options, measure(options, self._chosen))
+        measured = measure(options, self._chosen)
+        return Choice(options, projector.with_projector(measured, options, self._chosen))
 
 
 def _places_experts(options: EngineOptions) -> bool:

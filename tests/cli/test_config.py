@@ -131,6 +131,9 @@ def test_another_file_is_named_by_flag_or_variable(settings, write, tmp_path, mo
         ("[engine]\ncheck_tensors = 3\n", "engine.check_tensors"),
         ("[engine]\nlora = ['/nowhere/x.gguf']\n", "adapter file /nowhere/x.gguf not found"),
         ("[engine]\noverride_tensor = ['no-buffer']\n", "not REGEX=BUFT"),
+        ("[engine]\nmmproj = '/nowhere.gguf'\n", "projector file /nowhere.gguf not found"),
+        ("[model.a]\nmmproj = '/nowhere.gguf'\n", "engine.mmproj: projector file /nowhere.gguf"),
+        ("[model.a]\nuse_mmproj = 1\n", "engine.use_mmproj: expected true or false"),
         (
             "[engine]\ncpu_moe = true\nn_cpu_moe = 2\n",
             "[engine]: cpu_moe cannot be used with n_cpu_moe",
@@ -181,6 +184,42 @@ n_ctx = 99
     flagged = served("--n-cpu-moe", "3")
     assert (flagged["options"].cpu_moe, flagged["options"].n_cpu_moe) == (False, 3)
     assert not any("n_cpu_moe" in one.engine for one in flagged["settings"].profiles.values())
+
+
+def test_a_models_own_section_may_name_its_projector(served, write, tmp_path):
+    eyes = gguf.write_projector(tmp_path / "eyes.gguf")
+    write(f"""
+[engine]
+mmproj_offload = false
+[model.a]
+mmproj = "{eyes}"
+image_min_tokens = 64
+[model.b]
+use_mmproj = false
+""")
+    seen = served()
+    assert (seen["options"].mmproj, seen["options"].mmproj_offload) == (None, False)
+    profiles = {name: one.engine for name, one in seen["settings"].profiles.items()}
+    assert profiles["a"] == {"mmproj": str(eyes), "image_min_tokens": 64}
+    assert profiles["b"] == {"use_mmproj": False}
+
+
+@pytest.mark.parametrize(
+    ("flag", "field"), [("--no-mmproj", "use_mmproj"), ("--no-kv-unified", "kv_unified")]
+)
+def test_a_flags_no_wins_over_the_file_and_models_own_sections(served, write, flag, field):
+    write(f"[engine]\n{field} = true\n[model.a]\n{field} = true\nn_ctx = 9\n")
+    seen = served(flag)
+    assert getattr(seen["options"], field) is False
+    assert seen["settings"].profiles["a"].engine == {"n_ctx": 9}
+    assert seen["settings"].values[f"engine.{field}"].value is False
+
+
+def test_a_projector_of_a_flag_ends_the_files_word_that_there_are_none(served, write, tmp_path):
+    eyes = gguf.write_projector(tmp_path / "eyes.gguf")
+    write("[engine]\nuse_mmproj = false\n")
+    options = served("--mmproj", eyes)["options"]
+    assert (options.mmproj, options.use_mmproj) == (str(eyes), True)
 
 
 def test_a_file_that_is_not_there_is_named(shimmy, monkeypatch):

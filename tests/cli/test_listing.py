@@ -93,12 +93,15 @@ def test_json_has_every_field(shimmy, home):
         "n_params": 32,
         "quantisation": "Q4_K_M",
         "n_ctx_train": None,
+        "n_embd": None,
         "n_expert": None,
         "n_shards": 1,
         "has_template": False,
         "adapters": [{"name": "style", "path": str(lora)}],
         "lora": [],
         "projector": None,
+        "senses": [],
+        "projector_objection": None,
         "chat_template": None,
         "system": None,
         "parameters": {},
@@ -180,24 +183,33 @@ def test_discover_shows_adapters_and_what_they_fit(shimmy, home):
     assert "style" not in shimmy("list").stdout
 
 
-def test_a_projector_of_ollamas_is_shown_with_its_model_and_said_not_to_be_used(shimmy, home):
+SOUND = "not used: sound is not supported yet"
+
+
+@pytest.mark.parametrize(
+    ("sense", "said", "inputs"),
+    [("vision", "vision", ["input          text, images"]), ("audio", SOUND, [])],
+)
+def test_a_projector_of_ollamas_is_shown_with_its_model_and_what_it_is_for(
+    shimmy, home, sense, said, inputs
+):
     store = home / ".ollama" / "models"
-    layers = {"model": gguf.model("qwen2vl"), "projector": gguf.model("clip")}
+    layers = {"model": gguf.model("qwen2vl"), "projector": gguf.projector(64, sense)}
     manifest(store, "registry.ollama.ai/library/eyes/7b", layers)
-    said = "not used: images and sound are not supported yet, text is"
     for command in ("list", "discover"):
         title, columns, row = shimmy(command).stdout.split("\n\n")[1].splitlines()[:3]
-        assert title == f"Projectors, {said}:"
-        assert columns.split() == ["OF", "PATH"]
-        assert row.split()[0] == "eyes:7b"
-    path = row.split()[1]
+        assert title == "Projectors, through which models see images:"
+        assert columns.split() == ["OF", "FOR", "PATH"]
+        name, *words, path = row.split()
+        assert (name, " ".join(words)) == ("eyes:7b", said)
     assert path.startswith(str(store / "blobs" / "sha256-"))
     lines = shimmy("inspect", "eyes:7b").stdout.splitlines()
     assert [line for line in lines if line.startswith("projector")] == [
         f"projector      {path} ({said})"
     ]
+    assert [line for line in lines if line.startswith("input")] == inputs
     [model, _] = json.loads(shimmy("list", "--json").stdout)["models"]
-    assert model["projector"] == path
+    assert (model["projector"], model["senses"]) == (path, [sense])
     assert "\n\n" not in shimmy("list", "-s").stdout
 
 

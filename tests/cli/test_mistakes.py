@@ -22,6 +22,9 @@ def files(home, broken) -> None:
     (home / "short.gguf").write_bytes(b"GGUF")
     os.link(broken, home / "cut.gguf")
     gguf.write_lora(home / "style.gguf")
+    gguf.write(home / "m.gguf", fields={"llama.embedding_length": 32})
+    gguf.write_projector(home / "eyes.gguf")
+    gguf.write_projector(home / "ears.gguf", 32, "audio")
     (home / "bad.toml").write_text("x = [")
 
 
@@ -56,6 +59,15 @@ NO_PROMPT = "give a prompt: --prompt TEXT, or text on standard input"
         ("serve --lora none.gguf", USAGE, "adapter file none.gguf not found"),
         ("serve --lora text.gguf", USAGE, f"adapter text.gguf: {NOT_GGUF}"),
         ("serve --lora cut.gguf", USAGE, "cut.gguf is no LoRA adapter, its metadata says llm"),
+        ("serve --mmproj none.gguf", USAGE, "'-mm' / '--mmproj': projector file none.gguf not found"),
+        ("serve --mmproj text.gguf", USAGE, f"projector text.gguf: {NOT_GGUF}"),
+        ("serve --mmproj style.gguf", USAGE, "'-mm' / '--mmproj': style.gguf is no projector, its metadata says adapter"),
+        ("serve --mmproj ears.gguf", USAGE, "projector ears.gguf is for sound, which is not supported yet"),
+        ("serve --mmproj eyes.gguf --no-mmproj", USAGE, "--mmproj cannot be used with --no-mmproj"),
+        ("serve --image-min-tokens 0", USAGE, "'--image-min-tokens': '0' is not a whole number of at least 1"),
+        ("serve --image-min-tokens 9 --image-max-tokens 8", FAILURE, "--image-min-tokens 9 is more than --image-max-tokens 8"),
+        ("generate m.gguf --prompt hi --mmproj eyes.gguf", FAILURE, "--mmproj: eyes.gguf is made for a model that is 64 wide, and m is 32: give the projector that came with the model"),
+        ("generate eyes.gguf --prompt hi", FAILURE, "it is the projector of a multimodal model: give the model, and this with --mmproj"),
         ("serve --bind here", FAILURE, "--bind: expected auto or HOST:PORT (such as 127.0.0.1:11435), got 'here'"),
         ("serve --config none.toml", FAILURE, "--config: there is no file none.toml"),
         ("serve --config bad.toml", FAILURE, "bad.toml is not TOML: "),
@@ -132,3 +144,9 @@ def test_a_file_that_may_not_be_read_is_named(shimmy, shared: Path, monkeypatch)
     with nobody():
         result = shimmy("inspect", "text.gguf")
     assert "text.gguf cannot be read: Permission denied" in said(result)
+
+
+def test_serve_ends_where_the_projector_is_another_models(shimmy):
+    result = shimmy("serve", "-m", "m.gguf", "--mmproj", "eyes.gguf", "--port", "0")
+    assert result.exit_code == FAILURE
+    assert "eyes.gguf is made for a model that is 64 wide, and m is 32" in said(result)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import pytest
+
+from tests.models import gguf
 
 
 def test_the_demo_model_fits_and_says_what_it_takes(shimmy):
@@ -29,6 +32,20 @@ def test_json_has_every_number(shimmy, tiny):
     [cpu] = plan["devices"]
     assert cpu["device"] == "CPU"
     assert all(cpu[name] > 0 for name in ("weights", "kv", "compute", "free", "total"))
+
+
+def test_a_projectors_file_is_counted_and_shown(shimmy, tiny, home):
+    path = shutil.copy(tiny, home)
+    eyes = gguf.write_projector(home / "mmproj.gguf", None)
+    flags = ["--gpu-backend", "cpu"]
+    lines = shimmy("plan", path, *flags).stdout.splitlines()
+    assert lines[1].split()[5:7] == ["PROJECTOR", "TOGETHER"]
+    assert f"projector       {eyes}" in lines
+    plan = json.loads(shimmy("plan", path, *flags, "--json").stdout)["plan"]
+    [cpu] = plan["devices"]
+    assert (plan["mmproj"], cpu["projector"]) == (str(eyes), eyes.stat().st_size)
+    blind = json.loads(shimmy("plan", path, *flags, "--no-mmproj", "--json").stdout)["plan"]
+    assert (blind["mmproj"], blind["devices"][0]["projector"]) == (None, 0)
 
 
 def test_the_figures_are_those_of_the_load(shimmy, tiny):

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from shimmy.cli import pulling
+from shimmy.cli.console import sized
 from shimmy.models.hub import remote
 from tests.models import gguf
 from tests.models.hub import Hub, serving
@@ -43,6 +44,21 @@ def test_a_pulled_model_is_listed_at_once(shimmy, hub, folder):
         f"serve it with: shimmy serve --model-path {path}",
     ]
     assert shimmy("list", "-s").stdout.split()[0] == "tiny-Q4_K_M"
+
+
+@pytest.mark.parametrize("sense", ["vision", "audio"])
+def test_a_model_that_comes_with_a_projector_is_said_to_see_images(shimmy, hub, folder, sense):
+    hub.add(REPO, **{"tiny-Q4_K_M.gguf": MODEL, "mmproj-F16.gguf": gguf.projector(None, sense)})
+    lines = shimmy("pull", f"hf:{REPO}").stdout.splitlines()
+    n_bytes = len(MODEL) + len(gguf.projector(None, sense))
+    assert lines[2:5] == [
+        f"to fetch: {sized(n_bytes)} of {sized(n_bytes)}, into {folder}",
+        "with its projector, mmproj-F16.gguf; --no-mmproj leaves it out",
+        "done: tiny-Q4_K_M" + (", which sees images" if sense == "vision" else ""),
+    ]
+    told = json.loads(shimmy("pull", f"hf:{REPO}", "--json").stdout)
+    assert (told["mmproj"], told["sees"]) == ("mmproj-F16.gguf", sense == "vision")
+    assert told["size"] == n_bytes
 
 
 def test_without_a_terminal_progress_is_plain_lines_on_stderr(shimmy, hub):
@@ -78,6 +94,8 @@ def test_json_says_what_came(shimmy, hub, folder):
     assert json.loads(result.stdout) == {
         "name": "tiny-Q4_K_M",
         "quant": "Q4_K_M",
+        "mmproj": None,
+        "sees": False,
         "size": len(MODEL),
         "files": [{"path": str(folder / "tiny-Q4_K_M.gguf"), "size": len(MODEL)}],
     }

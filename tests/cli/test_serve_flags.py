@@ -76,6 +76,15 @@ def served(shimmy, monkeypatch):
         (["-cram", "0"], "cache_ram", 0),
         (["--cache-ram", "512"], "cache_ram", 512),
         (["--slot-save-path", "/tmp"], "slot_save_path", "/tmp"),
+        ([], "mmproj", None),
+        ([], "use_mmproj", True),
+        (["--no-mmproj"], "use_mmproj", False),
+        (["--mmproj-auto"], "use_mmproj", True),
+        ([], "mmproj_offload", True),
+        (["--no-mmproj-offload"], "mmproj_offload", False),
+        (["--mmproj-offload"], "mmproj_offload", True),
+        (["--image-min-tokens", "64"], "image_min_tokens", 64),
+        (["--image-max-tokens", "256"], "image_max_tokens", 256),
         (["--cpu-moe"], "cpu_moe", True),
         (["--n-cpu-moe", "7"], "n_cpu_moe", 7),
         (["--n-cpu-moe", "0"], "n_cpu_moe", 0),
@@ -109,6 +118,13 @@ def test_lora_takes_a_scale(served, tmp_path):
     plain, equal = (gguf.write_lora(tmp_path / name) for name in ("a.gguf", "b=c.gguf"))
     seen = served("serve", "--lora", plain, "--lora", f"{plain}=0.5", "--lora", equal)
     assert seen["options"].lora == [(str(plain), 1.0), (str(plain), 0.5), (str(equal), 1.0)]
+
+
+@pytest.mark.parametrize("flag", ["-mm", "--mmproj"])
+def test_mmproj_takes_a_projector(served, tmp_path, flag):
+    eyes = gguf.write_projector(tmp_path / "eyes.gguf")
+    options = served("serve", flag, eyes)["options"]
+    assert (options.mmproj, options.use_mmproj) == (str(eyes), True)
 
 
 def test_a_chat_template_file_is_read(served, tmp_path):

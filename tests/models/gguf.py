@@ -80,6 +80,34 @@ def write_lora(path: Path, architecture: str = "llama", n_embd: int = 32, n_laye
     return write(path, architecture, "adapter", fields={"adapter.type": "lora"}, tensors=tensors)
 
 
+def projector(
+    n_embd: int | None = 64, *senses: str, fields: dict[str, object] | None = None
+) -> bytes:
+    """Return a projector for models of this width, as llama.cpp's converter writes it; for images."""
+    return model("clip", "mmproj", fields=_clip(n_embd, senses) | (fields or {}))
+
+
+def write_projector(
+    path: Path,
+    n_embd: int | None = 64,
+    *senses: str,
+    fields: dict[str, object] | None = None,
+) -> Path:
+    """Write such a projector."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(projector(n_embd, *senses, fields=fields))
+    return path
+
+
+def _clip(n_embd: int | None, senses: Sequence[str]) -> dict[str, object]:
+    pairs: dict[str, object] = {"clip.projector_type": "gemma3"}
+    for sense in senses or ("vision",):
+        pairs[f"clip.has_{sense}_encoder"] = True
+        if n_embd is not None:
+            pairs[f"clip.{sense}.projection_dim"] = n_embd
+    return pairs
+
+
 def string(text: str) -> bytes:
     data = text.encode()
     return struct.pack("<Q", len(data)) + data

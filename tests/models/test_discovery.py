@@ -195,7 +195,7 @@ def test_what_would_abort_llama_cpp_is_not_listed(tmp_path):
 
 def test_adapters_and_projectors_are_found_as_what_they_are(tmp_path):
     gguf.write_lora(tmp_path / "style.gguf")
-    gguf.write(tmp_path / "eyes.gguf", "clip", "mmproj")
+    gguf.write_projector(tmp_path / "eyes.gguf")
     gguf.write(tmp_path / "matrix.gguf", "llama", "imatrix")
     scan = discover([tmp_path])
     assert [part.stem for part in scan.adapters] == ["style"]

@@ -342,9 +342,7 @@ def test_a_projector_goes_with_the_last_model_that_uses_it(tmp_path):
     fields = {"llama.embedding_length": 64}
     for name in ("a", "b"):
         gguf.write(tmp_path / "r" / f"{name}.gguf", fields=fields)
-    projector = gguf.write(
-        tmp_path / "r" / "mmproj.gguf", "clip", "mmproj", fields={"clip.vision.projection_dim": 64}
-    )
+    projector = gguf.write_projector(tmp_path / "r" / "mmproj.gguf")
     models = Registry(roots=[tmp_path])
     assert models.resolve("a").projector == str(projector)
     plan_removal(models.resolve("a"), models.entries(), tmp_path).run()

@@ -303,7 +303,7 @@ def test_the_standard_registry_keeps_headers_in_the_cache_folder(tmp_path, demo,
     gguf.write(tmp_path / "models" / "m.gguf")
     Registry.standard(roots=[tmp_path / "models"])
     kept = {path.name for path in (tmp_path / "cache" / "shimmy").iterdir()}
-    assert kept == {"headers-1.msgpack", "names-1.msgpack"}
+    assert kept == {"headers-2.msgpack", "names-1.msgpack"}
 
 
 def test_a_name_stays_with_its_file_at_a_restart(tmp_path, demo, monkeypatch):

@@ -179,7 +179,7 @@ def test_issue_198_the_other_layers_come_along(tmp_path):
     layers = {
         "model": gguf.model(),
         "adapter": adapter,
-        "projector": gguf.model("clip"),
+        "projector": gguf.projector(),
         "template": b"{{ .System }} {{ .Prompt }}",
         "system": b"Be brief.",
         "params": b'{"stop": ["<|im_end|>"], "temperature": 0.6}',
@@ -297,12 +297,8 @@ def test_issue_51_and_184_publishers_and_repositories_of_lm_studio(tmp_path):
     model = gguf.write(
         folder / "Qwen3-4B-Q4_K_M.gguf", "qwen3", fields={"qwen3.embedding_length": 64}
     )
-    eyes = gguf.write(
-        folder / "mmproj-f16.gguf", "clip", "mmproj", fields={"clip.vision.projection_dim": 64}
-    )
-    gguf.write(
-        folder / "mmproj-big.gguf", "clip", "mmproj", fields={"clip.vision.projection_dim": 128}
-    )
+    eyes = gguf.write_projector(folder / "mmproj-f16.gguf")
+    gguf.write_projector(folder / "mmproj-big.gguf", 128)
     (entry,) = Registry(roots=[tmp_path / "models"]).entries()
     assert (entry.name, entry.path) == ("Qwen3-4B-Q4_K_M", str(model))
     assert entry.projector == str(eyes)

@@ -272,8 +272,25 @@ async def test_a_request_that_will_not_wait_is_503_with_retry_after(server, gara
     await until(server, "c", "loading")
 
 
-def test_a_models_projector_is_named_and_said_not_to_be_used():
-    entry = msgspec.structs.replace(entry_of("eyes"), projector="/secret/blobs/mmproj.gguf")
+def test_a_models_projector_is_named_and_said_to_be_for_images():
+    path = "/secret/blobs/mmproj.gguf"
+    entry = msgspec.structs.replace(entry_of("eyes"), projector=path, senses=("vision",))
+    told = describe(ModelStatus(entry=entry, projector=path))
+    assert (told["projector"], told["input_modalities"]) == ("mmproj.gguf", ["text", "image"])
+    assert (told["vision"], told["projector_note"]) == (True, None)
+    assert describe(ModelStatus(entry=entry_of("a")))["projector"] is None
+    assert describe(ModelStatus(entry=entry_of("a")))["vision"] is False
+
+
+@pytest.mark.parametrize(
+    ("senses", "note"),
+    [
+        (("audio",), "not used: sound is not supported yet"),
+        (("vision",), "not used: switched off"),
+    ],
+)
+def test_a_projector_that_is_not_used_is_named_with_the_reason(senses, note):
+    entry = msgspec.structs.replace(entry_of("ears"), projector="/m/mmproj.gguf", senses=senses)
     told = describe(ModelStatus(entry=entry))
     assert (told["projector"], told["input_modalities"]) == ("mmproj.gguf", ["text"])
-    assert describe(ModelStatus(entry=entry_of("a")))["projector"] is None
+    assert (told["vision"], told["projector_note"]) == (False, note)

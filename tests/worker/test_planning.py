@@ -363,3 +363,69 @@ def test_a_gpu_that_says_nothing_of_its_memory_limits_nothing(no_llama):
     _, planned = plan(asked(), GPU, silent)
     assert planned.n_gpu_layers == 11
     assert planned.devices[0].free is None
+
+
+@pytest.fixture
+def eyes(tmp_path) -> Path:
+    """A projector of three GiB, all of it holes."""
+    path = tmp_path / "mmproj.gguf"
+    with path.open("wb") as file:
+        file.truncate(3 * GIB)
+    return path
+
+
+def test_a_projector_takes_room_on_the_models_gpu(no_llama, eyes):
+    _, planned = plan(asked(mmproj=str(eyes)), GPU, machine(24))
+    gpu, cpu = planned.devices
+    assert (gpu.projector, cpu.projector, planned.mmproj) == (3 * GIB, 0, str(eyes))
+    assert gpu.need == gpu.weights + gpu.kv + gpu.compute + 3 * GIB
+    assert planned.changes == []
+
+
+def test_the_context_shrinks_for_the_projectors_sake(no_llama, eyes):
+    _, planned = plan(asked(mmproj=str(eyes)), GPU, machine(21))
+    assert 4096 <= planned.n_ctx < 8192
+    assert plan(asked(), GPU, machine(21))[1].n_ctx == 8192
+
+
+def test_without_offload_it_takes_room_on_the_host(no_llama, eyes):
+    given = asked(mmproj=str(eyes), mmproj_offload=False)
+    _, planned = plan(given, GPU, machine(24))
+    gpu, cpu = planned.devices
+    assert (gpu.projector, cpu.projector) == (0, 3 * GIB)
+    assert plan(given, CPU, machine(0, ram=64))[1].devices[1].projector == 3 * GIB
+
+
+def test_layers_leave_the_gpu_before_the_projector_does(no_llama, eyes):
+    chosen, planned = plan(asked(n_ctx=8192, mmproj=str(eyes)), GPU, machine(12))
+    assert (chosen.mmproj_offload, planned.n_gpu_layers) == (True, 4)
+
+
+def test_a_gpu_that_is_too_small_for_the_projector_has_layers_in_its_place(no_llama, eyes):
+    chosen, planned = plan(asked(n_ctx=8192, mmproj=str(eyes)), GPU, machine(3))
+    assert (chosen.mmproj_offload, planned.problem) == (False, None)
+    assert planned.n_gpu_layers > 0
+    assert (
+        "the projector is in host memory (--no-mmproj-offload): images take longer"
+        in planned.changes
+    )
+
+
+def test_what_fits_nowhere_is_refused_with_the_projectors_size(no_llama, eyes):
+    _, planned = plan(asked(n_ctx=8192, mmproj=str(eyes)), GPU, machine(1, ram=4))
+    assert planned.problem is not None
+    assert (
+        "--no-mmproj: without the projector, 3.22 GB, the model sees no images" in planned.problem
+    )
+
+
+def test_a_small_model_with_a_large_projector_is_measured(tiny, eyes):
+    given = options(tiny, mmproj=str(eyes))
+    _, changes = fitted(given, CPU, there=host(4 * GIB))
+    assert changes == []
+    with pytest.raises(DoesNotFitError, match="--no-mmproj"):
+        fitted(given, CPU, there=host(GIB))
+
+
+def test_a_projector_that_is_not_there_is_the_loads_to_refuse(no_llama):
+    assert plan(asked(mmproj="/gone.gguf"), GPU, machine(24))[1].problem is None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from shimmy.models.entry import ModelEntry
     from shimmy.models.hub.remote import Pull
     from shimmy.models.hub.spec import RepoSpec, UrlSpec
 
@@ -25,7 +26,7 @@ def command(spec: str, *, no_mmproj: bool, force: bool, dry_run: bool, as_json: 
     """
     import asyncio
 
-    from shimmy.cli.console import print_json, sized
+    from shimmy.cli.console import sized
     from shimmy.models.hub.locate import locate
     from shimmy.models.hub.place import pull_root
 
@@ -38,14 +39,16 @@ def command(spec: str, *, no_mmproj: bool, force: bool, dry_run: bool, as_json: 
         for file in pull.files:
             click.echo(f"{file.name}  {sized(file.size)}")
         click.echo(f"to fetch: {sized(pull.to_fetch)} of {sized(pull.size)}, into {pull.folder}")
+        if pull.mmproj is not None:
+            click.echo(f"with its projector, {pull.mmproj}; --no-mmproj leaves it out")
     if not dry_run:
         _fetch(pull, spec)
-    name = None if dry_run else _name(pull)
+    entry = None if dry_run else _entry(pull)
     if as_json:
-        files = [{"path": str(pull.path(file)), "size": file.size} for file in pull.files]
-        print_json({"name": name, "quant": pull.quant, "size": pull.size, "files": files})
-    elif name is not None:
-        click.echo(f"done: {name}\nserve it with: shimmy serve --model-path {pull.main}")
+        _print_json(pull, entry)
+    elif entry is not None:
+        click.echo(f"done: {entry.name}" + (", which sees images" if entry.sees else ""))
+        click.echo(f"serve it with: shimmy serve --model-path {pull.main}")
 
 
 def _meant(text: str) -> RepoSpec | UrlSpec:
@@ -106,11 +109,27 @@ def _fetch(pull: Pull, spec: str) -> None:
         ) from error
 
 
-def _name(pull: Pull) -> str:
-    """Return what the model is called in a server of this folder."""
+def _entry(pull: Pull) -> ModelEntry:
+    """Return the model as a server of this folder has it, or else as the file by itself."""
     from shimmy.cli.flags import GlobalFlags
     from shimmy.cli.models import registry
+    from shimmy.models.registry import register
 
     path = str(pull.main)
     entries = registry(GlobalFlags()).entries()
-    return next((entry.name for entry in entries if entry.path == path), pull.main.stem)
+    return next((entry for entry in entries if entry.path == path), None) or register(pull.main)
+
+
+def _print_json(pull: Pull, entry: ModelEntry | None) -> None:
+    from shimmy.cli.console import print_json
+
+    files = [{"path": str(pull.path(file)), "size": file.size} for file in pull.files]
+    body = {
+        "name": entry.name if entry else None,
+        "quant": pull.quant,
+        "size": pull.size,
+        "files": files,
+        "mmproj": pull.mmproj,
+        "sees": entry.sees if entry else None,
+    }
+    print_json(body)

@@ -78,12 +78,19 @@ class Settings:
 
 def given(flags: Mapping[str, object]) -> dict[str, object]:
     """Return the flags that were given by the keys of their settings; `flags` are by parameter."""
-    keys = {item.flag.name: key for key, item in known().items() if item.flag is not None}
+    named = {item.flag.name: item for item in known().values() if item.flag is not None}
     return {
-        keys[name]: value
+        named[name].key: value
         for name, value in flags.items()
-        if name in keys and value is not None and value is not False and value != ()
+        if name in named and _is_given(named[name], value)
     }
+
+
+def _is_given(setting: Setting, value: object) -> bool:
+    """Whether a flag was given: a plain one that is off was not, one with a --no- may have been."""
+    if value is False:
+        return setting.flag is not None and bool(setting.flag.secondary_opts)
+    return value is not None and value != ()
 
 
 def resolve(

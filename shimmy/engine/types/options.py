@@ -41,8 +41,10 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     GPU compute large batches of layers that lie in host memory.
 
     `mmproj` is the projector that lets the model see images, on a GPU that the model uses unless
-    `mmproj_offload` is off. Where it is not `mmproj_required`, one that cannot be loaded is left out. Where an image's size decides how many tokens it becomes, it becomes
-    `image_min_tokens` to `image_max_tokens`; None: the projector's own bounds.
+    `mmproj_offload` is off. Where an image's size decides how many tokens it becomes, it becomes
+    `image_min_tokens` to `image_max_tokens`; None: the projector's own bounds. `mmproj` None is the
+    one that was found with the model; without `use_mmproj` there is none at all. One that is not
+    `mmproj_required` is left out if it cannot be loaded.
     """
 
     model_path: str
@@ -86,6 +88,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     cache_ram: int | None = None
     slot_save_path: str | None = None
     lora: list[tuple[str, float]] = []
+    use_mmproj: bool = True
     mmproj: str | None = None
     mmproj_required: bool = True
     mmproj_offload: bool = True

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from shimmy.models.gguf.file import GgufFile
 from shimmy.models.gguf.metadata import Metadata
+from shimmy.models.gguf.projector import SENSES, type_of
 from shimmy.models.gguf.types import ValueType
 
 # LLAMA_MAX_LAYERS and LLAMA_MAX_EXPERTS.
@@ -23,6 +24,24 @@ _TYPES = {
     "adapter.lora.alpha": ValueType.FLOAT32,
 }
 _EPSILONS = ("layer_norm_epsilon", "layer_norm_rms_epsilon", "group_norm_epsilon")
+# the same for clip.cpp; keys of the encoder for sound as those for images
+_CLIP_TYPES = {
+    "clip.projector_type": ValueType.STRING,
+    "clip.vision.projector_type": ValueType.STRING,
+    "clip.has_vision_encoder": ValueType.BOOL,
+    "clip.has_audio_encoder": ValueType.BOOL,
+    "clip.has_gen_audio_encoder": ValueType.BOOL,
+    "clip.use_gelu": ValueType.BOOL,
+    "clip.use_silu": ValueType.BOOL,
+    "clip.vision.attention.layer_norm_epsilon": ValueType.FLOAT32,
+    **{
+        f"clip.vision.{name}": ValueType.UINT32
+        for name in (
+            *("embedding_length", "feed_forward_length", "block_count", "projection_dim"),
+            *("attention.head_count", "image_size", "patch_size"),
+        )
+    },
+}
 # ggml has no kernels that multiply with them
 _NOT_COMPUTABLE = frozenset({"F64", "Q8_1", "Q8_K"})
 # two experts are the least: with fewer this family counts none
@@ -38,7 +57,9 @@ def objections(gguf: GgufFile) -> list[str]:
         found += _layers(metadata, architecture)
         found += _experts(metadata, architecture)
         found += _rope(metadata, architecture)
-        found += _epsilons(metadata, architecture)
+        found += _epsilons(metadata, f"{architecture}.attention.")
+    if architecture == "clip" or metadata.text("general.type") == "mmproj":
+        found += _projector(metadata)
     found += [
         f"the tensor {tensor.name!r} has type {tensor.type}, which cannot be computed with"
         for tensor in gguf.tensors
@@ -94,10 +115,29 @@ def _rope(metadata: Metadata, architecture: str) -> Iterator[str]:
         yield f"{key} is {kind!r}, not one of {', '.join(ROPE_SCALINGS)}"
 
 
-def _epsilons(metadata: Metadata, architecture: str) -> Iterator[str]:
+def _projector(metadata: Metadata) -> Iterator[str]:
+    """Find what clip.cpp asserts on, or does not load because older tools left it out."""
+    for key in metadata.fields:
+        wanted = _CLIP_TYPES.get(key.replace(".audio.", ".vision."))
+        kind = metadata.type(key)
+        if wanted is not None and kind is not None and kind is not wanted:
+            yield f"{key} is {kind.name.lower()}, not {wanted.name.lower()}"
+    if not any(f"clip.has_{sense}_encoder" in metadata.fields for sense in SENSES):
+        yield "it does not say what it encodes: clip.has_vision_encoder is not there"
+    elif type_of(metadata) is None and metadata.text("clip.audio.projector_type") is None:
+        yield "it does not say what kind of projector it is: clip.projector_type is not there"
+    for sense in SENSES:
+        key = f"clip.{sense}.block_count"
+        n_layer = metadata.count(key) or 0
+        if n_layer > MAX_LAYERS:
+            yield f"{key} is {n_layer}; at most {MAX_LAYERS} can be"
+        yield from _epsilons(metadata, f"clip.{sense}.attention.")
+
+
+def _epsilons(metadata: Metadata, prefix: str) -> Iterator[str]:
     """Find what ggml asserts on in a compute thread, where nothing can catch it."""
     for name in _EPSILONS:
-        key = f"{architecture}.attention.{name}"
+        key = prefix + name
         epsilon = metadata.number(key)
         if epsilon is not None and not epsilon >= 0:  # not a number is not either
             yield f"{key} is {epsilon}, which is no small positive number"

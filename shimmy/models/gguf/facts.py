@@ -11,6 +11,7 @@ import msgspec
 from shimmy.models.gguf.checks import objections
 from shimmy.models.gguf.file import GgufFile
 from shimmy.models.gguf.metadata import Metadata
+from shimmy.models.gguf.projector import Sense, senses_of, width_of
 from shimmy.models.gguf.tensors import Tensor
 from shimmy.models.gguf.types import FILE_TYPES
 
@@ -60,7 +61,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one file says of itself; None where it says nothing.
 
     Of a split model `n_params` and `quantisation` are this shard's, and `shard` counts from 0.
-    For an adapter `n_embd` and `n_layer` are what its tensors ask of the model under it.
+    For an adapter `n_embd` and `n_layer` are what its tensors ask of the model under it; for a
+    projector `n_embd` is the model's width, and `senses` are what it turns into the model's tokens.
     `objection` is why it must not be loaded.
     """
 
@@ -81,6 +83,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     templates: tuple[str, ...] = ()
     shard: int = 0
     n_shards: int = 1
+    senses: tuple[Sense, ...] = ()
     objection: str | None = None
 
 
@@ -96,9 +99,7 @@ def facts_of(gguf: GgufFile) -> Facts:
     if kind == "adapter":
         n_embd, n_layer = _asked_by(gguf.tensors)
     elif kind == "mmproj":
-        n_embd = metadata.count("clip.vision.projection_dim") or metadata.count(
-            "clip.audio.projection_dim"
-        )
+        n_embd = width_of(gguf)
     pieces = [metadata.text("tokenizer.ggml.model"), metadata.text("tokenizer.ggml.pre")]
     return Facts(
         kind=kind,
@@ -118,6 +119,7 @@ def facts_of(gguf: GgufFile) -> Facts:
         templates=_template_names(metadata),
         shard=metadata.count("split.no") or 0,
         n_shards=max(1, metadata.count("split.count") or 1),
+        senses=senses_of(metadata) if kind == "mmproj" else (),
         objection="; ".join(objections(gguf)) or None,
     )
 

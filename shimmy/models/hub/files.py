@@ -13,7 +13,7 @@ from shimmy.models.hub.names import is_safe
 
 # the first of these that a repository has is taken where none is asked for
 USUAL = ("Q4_K_M", "UD-Q4_K_XL", "Q4_K_S", "MXFP4", "Q4_0", "IQ4_XS", "Q5_K_M", "Q6_K", "Q8_0")
-_MMPROJ = ("F16", "BF16", "Q8_0", "F32")
+MMPROJ_TYPES = ("F16", "BF16", "Q8_0", "F32")
 
 _QUANT = re.compile(
     r"(?:^|[-._/])((?:UD-)?(?:I?Q\d|TQ\d)(?:_\w+?)?|MXFP4(?:_MOE)?|NVFP4|BF16|F16|FP16|F32|FP32)"
@@ -107,7 +107,10 @@ def projector(listed: list[Listed], variant: Variant) -> Listed | None:
     def rank(file: Listed) -> tuple[int, str]:
         quant = quant_of(file.name[: -len(".gguf")])
         order = {"FP16": "F16", "FP32": "F32"}.get(quant or "", quant)
-        return (_MMPROJ.index(order) if order in _MMPROJ else len(_MMPROJ), file.name)
+        return (
+            MMPROJ_TYPES.index(order) if order in MMPROJ_TYPES else len(MMPROJ_TYPES),
+            file.name,
+        )
 
     return min(found, key=rank, default=None)
 
