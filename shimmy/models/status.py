@@ -23,7 +23,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `in_flight` requests have the model, `queued` ones wait: for its load, for room, or for a slot.
     `need` is about how many bytes it takes; `error` why it does not load; `placement` what of it lies
-    on which device.
+    on which device. One with `vision` is loaded and takes images.
     """
 
     entry: ModelEntry
@@ -41,6 +41,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     error: str | None = None
     placement: list[DevicePlacement] = []
+    vision: bool = False
 
 
 def status_of(
@@ -101,4 +102,5 @@ def _with_resident(status: ModelStatus, resident: Resident) -> ModelStatus:
         load_ms=info.load_ms if info is not None else None,
         restarts=engine.restarts,
         placement=info.placement if info is not None else [],
+        vision=info is not None and info.vision,
     )

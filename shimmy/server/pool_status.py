@@ -134,8 +134,8 @@ def describe(status: ModelStatus) -> dict[str, Any]:
         "quantization": entry.quantisation,
         "context_length": entry.n_ctx_train,
         "aliases": list(entry.aliases),
-        # a projector is known, and not used
-        "input_modalities": ["text"],
+        # a projector that is known may not be in use: only a loaded model tells
+        "input_modalities": ["text", "image"] if status.vision else ["text"],
         "projector": Path(entry.projector).name if entry.projector else None,
         "status": status.state,
         "loaded": status.state in {"loaded", "restarting"},

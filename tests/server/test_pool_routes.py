@@ -272,8 +272,10 @@ async def test_a_request_that_will_not_wait_is_503_with_retry_after(server, gara
     await until(server, "c", "loading")
 
 
-def test_a_models_projector_is_named_and_said_not_to_be_used():
+def test_a_models_projector_is_named_and_what_it_takes_is_known_once_it_is_loaded():
     entry = msgspec.structs.replace(entry_of("eyes"), projector="/secret/blobs/mmproj.gguf")
     told = describe(ModelStatus(entry=entry))
     assert (told["projector"], told["input_modalities"]) == ("mmproj.gguf", ["text"])
+    seeing = describe(ModelStatus(entry=entry, vision=True))
+    assert seeing["input_modalities"] == ["text", "image"]
     assert describe(ModelStatus(entry=entry_of("a")))["projector"] is None
