@@ -33,7 +33,6 @@ _SIGNATURES = {
     "image/webp": rb"RIFF.{4}WEBP",
     "image/gif": rb"GIF8[79]a",
 }
-_SPACE = re.compile(r"[ \t\r\n]+")
 _ROLES = ("user", "tool")
 
 
@@ -53,9 +52,9 @@ class Images:
             ImageError: it is none, or too large, or there are too many; names `field`.
         """
         if not data:
-            raise _bad(field, "is empty")
+            raise _bad(field, "is empty: it is to be an image file")
         if len(data) > MAX_IMAGE_BYTES:
-            raise _too_large(field)
+            raise _bad(field, f"is too large: an image may have {_mib(MAX_IMAGE_BYTES)}")
         media_type_of(data, field)
         if len(self.files) == MAX_IMAGES:
             raise _bad(field, f"is one too many: a request may hold {MAX_IMAGES} images")
@@ -71,14 +70,10 @@ class Images:
 
     def add_base64(self, text: str, field: str) -> str:
         """Take in an image file as base64. Raises: as `add`, and where it is no base64."""
-        if _SPACE.search(text):
-            text = _SPACE.sub("", text)
-        if len(text) * 3 // 4 > MAX_IMAGE_BYTES + 2:
-            raise _too_large(field)
         try:
-            data = base64.b64decode(text, validate=True)
+            data = _decoded(text)
         except ValueError:
-            raise _bad(field, "is not base64") from None
+            raise _bad(field, "is not base64, in which an image is sent") from None
         return self.add(data, field)
 
     def add_url(self, url: str, field: str) -> str:
@@ -172,12 +167,16 @@ def request_gathered(request: GenerateRequest) -> GenerateRequest:
     return request if prompt is request.prompt else msgspec.structs.replace(request, prompt=prompt)
 
 
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        # lines, as mail and `base64` have them; to look for them first would take longer
+        return base64.b64decode("".join(text.split()), validate=True)
+
+
 def _bad(field: str, what: str) -> ImageError:
     return ImageError(f"{field} {what}", param=field)
-
-
-def _too_large(field: str) -> ImageError:
-    return _bad(field, f"is too large: an image may have {_mib(MAX_IMAGE_BYTES)}")
 
 
 def _mib(n_bytes: int) -> str:
