@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from shimmy.errors import EngineClosedError as EngineClosedError
     from shimmy.errors import EngineDeadError as EngineDeadError
     from shimmy.errors import EngineLoadingError as EngineLoadingError
+    from shimmy.errors import ImageError as ImageError
     from shimmy.errors import InvalidRequestError as InvalidRequestError
     from shimmy.errors import LlamaError as LlamaError
     from shimmy.errors import ModelLoadError as ModelLoadError
@@ -64,6 +65,7 @@ _HOMES = {
     "Finished": "shimmy.engine.types.event",
     "GenerateRequest": "shimmy.engine.types.request",
     "Generation": "shimmy.engine",
+    "ImageError": "shimmy.errors",
     "InvalidRequestError": "shimmy.errors",
     "LlamaError": "shimmy.errors",
     "Message": "shimmy.engine.types.prompt",

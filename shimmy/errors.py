@@ -3,6 +3,7 @@
 ShimmyError
 ├── InvalidRequestError         the caller's fault: a field, a flag or an argument
 │   ├── ContextLengthError      the prompt does not fit the context
+│   ├── ImageError              an image that cannot be taken
 │   └── ModelNotFoundError      no model of that name
 ├── ConfigError                 a flag or an environment variable that cannot work
 ├── LlamaError                  llama.cpp said no
@@ -69,6 +70,12 @@ class ContextLengthError(InvalidRequestError):
         )
         self.n_prompt_tokens = n_prompt_tokens
         self.n_ctx = n_ctx
+
+
+class ImageError(InvalidRequestError):
+    """An image that cannot be taken: no such file, too large, or not where images may be."""
+
+    code = "invalid_image"
 
 
 class ModelNotFoundError(InvalidRequestError):

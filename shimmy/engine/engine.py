@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Literal, Self
 
 from shimmy.engine.chat import chat_request, collect, conversation, run_tools, with_tools
+from shimmy.engine.images import gathered, request_gathered
 from shimmy.engine.link import EngineState, Link
 from shimmy.engine.process import ProcessTransport
 from shimmy.engine.solo import SoloTransport
@@ -181,10 +182,11 @@ class Engine:
 
         Raises:
             InvalidRequestError: a field of the request is out of its range.
+            ImageError: an image of its messages cannot be taken.
             EngineClosedError, ModelLoadError: this engine will not answer any more.
         """
         request.check()
-        return self._link.submit(next(self._ids), request)
+        return self._link.submit(next(self._ids), request_gathered(request))
 
     async def chat(self, messages: Conversation, **options: Unpack[ChatOptions]) -> Reply:
         """Return the answer to a conversation: a text (the user's), or its messages.
@@ -285,7 +287,7 @@ class Engine:
         Raises:
             InvalidRequestError: the template refuses the conversation.
         """
-        return await self._link.ask(Render(next(self._ids), prompt), Rendering)
+        return await self._link.ask(Render(next(self._ids), gathered(prompt)), Rendering)
 
     async def embed(self, inputs: Sequence[TextPrompt | TokenPrompt]) -> Embedded:
         """Return a vector for each input.

@@ -115,6 +115,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
             base,
             model_path=self.path,
             mmproj=mmproj,
+            mmproj_required=mmproj is None or mmproj == base.mmproj,
             lora=[*self.lora, *base.lora],
             chat_template=base.chat_template or self.chat_template,
         )

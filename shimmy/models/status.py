@@ -23,7 +23,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `in_flight` requests have the model, `queued` ones wait: for its load, for room, or for a slot.
     `need` is about how many bytes it takes; `error` why it does not load; `placement` what of it lies
-    on which device. `projector` is the file through which it sees images, or would once it is loaded.
+    on which device. `projector` is the file through which it is to see images, `vision` whether it
+    does; None: that is known once it is loaded.
     """
 
     entry: ModelEntry
@@ -42,6 +43,12 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     error: str | None = None
     placement: list[DevicePlacement] = []
+    vision: bool | None = None
+
+    @property
+    def sees(self) -> bool:
+        """Whether the model takes images, as far as is known."""
+        return self.projector is not None if self.vision is None else self.vision
 
 
 def status_of(
@@ -104,4 +111,5 @@ def _with_resident(status: ModelStatus, resident: Resident) -> ModelStatus:
         load_ms=info.load_ms if info is not None else None,
         restarts=engine.restarts,
         placement=info.placement if info is not None else [],
+        vision=info.vision if info is not None else None,
     )

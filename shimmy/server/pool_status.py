@@ -134,7 +134,7 @@ def describe(status: ModelStatus) -> dict[str, Any]:
         "quantization": entry.quantisation,
         "context_length": entry.n_ctx_train,
         "aliases": list(entry.aliases),
-        "input_modalities": ["text", "image"] if status.projector else ["text"],
+        "input_modalities": ["text", "image"] if status.sees else ["text"],
         **_projector(status),
         "status": status.state,
         "loaded": status.state in {"loaded", "restarting"},
@@ -159,9 +159,11 @@ def _projector(status: ModelStatus) -> dict[str, Any]:
     known = status.projector or status.entry.projector
     if known is None:
         return {"projector": None, "vision": False, "projector_note": None}
-    note = status.entry.projector_use if not status.entry.sees else "not used: switched off"
+    note = "not used: it could not be loaded" if status.projector else "not used: switched off"
+    if not status.entry.sees:
+        note = status.entry.projector_use
     return {
         "projector": Path(known).name,
-        "vision": status.projector is not None,
-        "projector_note": None if status.projector else note,
+        "vision": status.sees,
+        "projector_note": None if status.sees else note,
     }

@@ -53,7 +53,7 @@ def props(info: ModelInfo, loras: list[dict[str, Any]]) -> dict[str, Any]:
         },
         "total_slots": info.n_parallel,
         "model_path": Path(info.path).name,
-        "modalities": {"vision": False, "audio": False},
+        "modalities": {"vision": info.vision, "audio": False},
         "chat_template": info.chat_template,
         "chat_template_caps": info.chat_template_caps,
         "bos_token": info.bos_token,

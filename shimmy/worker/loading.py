@@ -26,7 +26,7 @@ from shimmy.worker.infill import has_fim
 from shimmy.worker.model_options import model_params
 from shimmy.worker.placement import Placement, choose, possible
 from shimmy.worker.planning import fitted
-from shimmy.worker.projecting import load_projector
+from shimmy.worker.projector import load_projector
 from shimmy.worker.template import template_source
 
 if TYPE_CHECKING:

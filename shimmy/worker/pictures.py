@@ -12,7 +12,7 @@ from hashlib import blake2b
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from shimmy.errors import InvalidRequestError
+from shimmy.errors import ImageError, InvalidRequestError
 from shimmy.llama.projector import Picture
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Pictures:
         """Return what the model sees of an image's file, which is called `name` in errors.
 
         Raises:
-            InvalidRequestError: it is no image, or one that the model cannot take.
+            ImageError: it is no image, or one that the model cannot take.
         """
         key = blake2b(data, digest_size=32).digest()
         seen = self._seen.get(key)
@@ -70,10 +70,10 @@ class Pictures:
         try:
             picture = Picture(self._projector, image.tobytes(), image.width, image.height)
         except InvalidRequestError as error:
-            raise InvalidRequestError(f"{name}: {error.message}", param="messages") from error
+            raise ImageError(f"{name}: {error.message}", param="messages") from error
         largest = max((piece.n_cells for piece in picture.pieces if piece.whole), default=0)
         if largest > self._n_ubatch:
-            raise InvalidRequestError(
+            raise ImageError(
                 f"{name}: this model computes an image's {largest} tokens at once, and -ub allows "
                 f"{self._n_ubatch}: start the server with -ub {largest} or more",
                 param="messages",
@@ -97,14 +97,14 @@ def read_image(data: bytes, name: str) -> Image:
     """Return an image's first frame as RGB, upright, on white where it is transparent.
 
     Raises:
-        InvalidRequestError: the file is of another format, damaged, or too large.
+        ImageError: the file is of another format, damaged, or too large.
     """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise InvalidRequestError(
+                raise ImageError(
                     f"{name}: {image.width}x{image.height} pixels are more than {MAX_PIXELS}: "
                     "send a smaller image",
                     param="messages",
@@ -115,12 +115,12 @@ def read_image(data: bytes, name: str) -> Image:
                 white = Image.new("RGBA", upright.size, "white")
                 upright = Image.alpha_composite(white, upright)
             return upright.convert("RGB")
-    except InvalidRequestError:
+    except ImageError:
         raise
     except (
         Exception
     ) as error:  # Pillow raises what its decoders do: OSError, SyntaxError, struct.error...
-        raise InvalidRequestError(
+        raise ImageError(
             f"{name} is not a PNG, JPEG, WebP or GIF image that can be read: {error}",
             param="messages",
         ) from error

@@ -148,7 +148,7 @@ def _is_plain(options: EngineOptions, chosen: Placement, there: Room) -> bool:
     n_ctx = max(options.n_ctx or DEFAULT_N_CTX, DEFAULT_N_CTX)
     # n_ubatch rows of a mask, and the cells' own books
     bound = size * (1 + n_ctx / DEFAULT_N_CTX) + 2 * _GIB + n_ctx * 16_384
-    bound += projector.size(options)
+    bound += projector.file_size(options)
     return all(bound < free for name, free in there.free.items())
 
 

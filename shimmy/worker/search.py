@@ -44,6 +44,7 @@ class Search:
         self._chosen = chosen
         self._room = there
         self._cancelled = cancelled
+        self._projectors: dict[bool, int] = {}  # sizes: on a GPU, and on the host
         self._margin = True
 
     def best(self, options: EngineOptions) -> Choice:
@@ -73,7 +74,8 @@ class Search:
         return self._layers_off(options, n_layer)
 
     def _has_projector_on_gpu(self, options: EngineOptions) -> bool:
-        return bool(projector.size(options)) and projector.device(options, self._chosen) != HOST
+        there = projector.device(options, self._chosen) != HOST
+        return there and self._projector_size(options) > 0
 
     def _may_move(self, options: EngineOptions) -> bool:
         return (
@@ -132,7 +134,15 @@ class Search:
         if self._cancelled():
             raise LoadCancelledError("the load was given up")
         measured = measure(options, self._chosen)
-        return Choice(options, projector.with_projector(measured, options, self._chosen))
+        n_bytes, where = self._projector_size(options), projector.device(options, self._chosen)
+        return Choice(options, projector.with_projector(measured, options, n_bytes, where))
+
+    def _projector_size(self, options: EngineOptions) -> int:
+        known = self._projectors.get(options.mmproj_offload)
+        if known is None:
+            known = projector.size(options, self._chosen)
+            self._projectors[options.mmproj_offload] = known
+        return known
 
 
 def _places_experts(options: EngineOptions) -> bool:

@@ -143,7 +143,7 @@ def test_a_conversation_too_long_is_a_bad_request_in_known_words(claude):
     assert caught.value.type == "invalid_request_error"
 
 
-def test_an_image_is_a_bad_request_that_says_so(claude):
+def test_an_image_without_data_is_a_bad_request_that_says_so(claude):
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
     with pytest.raises(anthropic.BadRequestError, match="image"):
         claude.messages.create(**ASK, messages=[{"role": "user", "content": [image]}])

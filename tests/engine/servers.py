@@ -101,7 +101,7 @@ async def stub_server(**replies: Reply) -> AsyncIterator[Stub]:
     stub = Stub()
     stub.replies["/v1/models"] = {"object": "list", "data": [{"id": "m"}, {"id": "n"}]}
     stub.replies |= {PATHS[name]: reply for name, reply in replies.items()}
-    app = web.Application()
+    app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_route("*", "/{path:.*}", stub.handle)
     async with listening(app) as url:
         stub.url = url

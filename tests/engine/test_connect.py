@@ -39,6 +39,7 @@ from shimmy.errors import (
 from tests.engine.ask import ask, chat, request
 from tests.engine.servers import HELLO, USAGE, chunk, shimmy_server, stream, stub_server
 from tests.engine.test_chat import FORCED, WEATHER, check_call
+from tests.support.pictures import BLUE, PNG, png, url_of
 
 
 async def test_connect_and_solo_answer_alike(options, solo: Engine) -> None:
@@ -125,6 +126,52 @@ async def test_a_stream_becomes_events() -> None:
     assert events[-1].usage.cached_tokens == 3
     assert stub.sent["model"] == "m"
     assert stub.sent["stream"] is True
+
+
+def seen(data: bytes) -> dict:
+    return {"type": "image_url", "image_url": {"url": url_of(data)}}
+
+
+async def test_images_are_sent_as_data_urls_and_stay_in_the_conversation() -> None:
+    turns = [Message(role="user", content="What is it?", images=[PNG, BLUE])]
+    async with stub_server(chat=HELLO) as stub, Engine.connect(stub.url) as engine:
+        reply = await engine.chat(turns)
+        told = [seen(PNG), seen(BLUE), {"type": "text", "text": "What is it?"}]
+        assert stub.sent["messages"] == [{"role": "user", "content": told}]
+        assert reply.messages[0] == turns[0]
+        await engine.chat([*reply.messages, Message(role="user", content="And?")])
+        assert [m["content"] for m in stub.sent["messages"]] == [told, "Hello", "And?"]
+
+
+async def test_an_image_between_texts_is_sent_between_them() -> None:
+    messages = [Message(role="user", content="a<m>b<m>"), Message(role="tool", content="<m>")]
+    prompt = ChatPrompt(messages=messages, images=[PNG, BLUE, PNG], image_mark="<m>")
+    async with stub_server(chat=HELLO) as stub, Engine.connect(stub.url) as engine:
+        await ask(engine, prompt)
+    first, second = [message["content"] for message in stub.sent["messages"]]
+    words = [{"type": "text", "text": text} for text in "ab"]
+    assert first == [words[0], seen(PNG), words[1], seen(BLUE)]
+    assert second == [seen(PNG)]
+
+
+@pytest.mark.parametrize(
+    ("images", "mark"), [([PNG], ""), ([PNG], "<n>"), ([], "<m>"), ([PNG, PNG], "<m>")]
+)
+async def test_images_without_their_marks_are_refused_before_they_are_sent(images, mark) -> None:
+    prompt = ChatPrompt(
+        messages=[Message(role="user", content="<m>")], images=images, image_mark=mark
+    )
+    async with stub_server(chat=HELLO) as stub, Engine.connect(stub.url) as engine:
+        with pytest.raises(InvalidRequestError, match="marks") as caught:
+            engine.generate(GenerateRequest(prompt=prompt))
+    assert caught.value.param == "images"
+
+
+async def test_a_large_image_is_sent_in_pieces() -> None:
+    large = png() + bytes(3 * 1024 * 1024)
+    async with stub_server(chat=HELLO) as stub, Engine.connect(stub.url) as engine:
+        await engine.chat([Message(role="user", images=[large])])
+    assert stub.sent["messages"][0]["content"] == [seen(large)]
 
 
 async def test_a_server_that_does_not_stream_is_understood() -> None:

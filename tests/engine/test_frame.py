@@ -59,6 +59,7 @@ def test_a_report_survives_the_pipe() -> None:
     [
         errors.ContextLengthError(10, 5, param="prompt"),
         errors.InvalidRequestError("no", param="seed"),
+        errors.ImageError("no", param="messages"),
         errors.EngineDeadError("gone"),
         errors.ModelLoadError("bad file", log=("line one", "line two")),
         errors.OverloadedError("full"),

@@ -210,8 +210,8 @@ async def test_an_activated_lora_is_refused(options: EngineOptions, tmp_path: Pa
 
 def test_another_server_is_asked_for_the_same_adapters() -> None:
     body = msgspec.structs.replace(request("Hi"), lora={1: 0.5})
-    assert body_of(body, "m")[1]["lora"] == [{"id": 1, "scale": 0.5}]
-    assert "lora" not in body_of(request("Hi"), "m")[1]
+    assert body_of(body)[1]["lora"] == [{"id": 1, "scale": 0.5}]
+    assert "lora" not in body_of(request("Hi"))[1]
 
 
 async def test_changed_scales_outlast_the_worker(with_two: EngineOptions) -> None:

@@ -19,8 +19,11 @@ from shimmy.server.response_store import ResponseStore
 from shimmy.server.responses import Responses
 from tests.server.fakes import finished
 from tests.server.test_fuzz import mutate
+from tests.support.pictures import PNG, base64_of, url_of
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
+IMAGE = {"type": "base64", "media_type": "image/png", "data": base64_of(PNG)}
+SEEN = {"type": "input_image", "image_url": url_of(PNG), "detail": "auto"}
 MESSAGES = {
     "model": "tiny",
     "max_tokens": 9,
@@ -39,6 +42,7 @@ MESSAGES = {
             "role": "user",
             "content": [
                 {"type": "tool_result", "tool_use_id": "t", "content": "x", "is_error": True},
+                {"type": "image", "source": IMAGE},
                 {"type": "text", "text": "Well?"},
             ],
         },
@@ -52,7 +56,7 @@ MESSAGES = {
 RESPONSES = {
     "model": "tiny",
     "input": [
-        {"role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+        {"role": "user", "content": [{"type": "input_text", "text": "Hi"}, SEEN]},
         {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "h"}]},
         {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c", "output": "x"},

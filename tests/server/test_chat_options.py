@@ -196,14 +196,6 @@ def test_reasoning_may_stay_in_the_text():
     assert not prompt(reasoning_format="none").split_reasoning
 
 
-def test_an_image_to_a_model_of_text_is_a_fault_of_the_client():
-    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
-    assert refused({"role": "user", "content": [image]}) == (
-        "messages[0].content[0]",
-        "unsupported_parameter",
-    )
-
-
 LLAMA_SERVERS = {
     "grammar_lazy": (False, True),
     "grammar_triggers": ([], [{"type": 1, "value": "a"}]),

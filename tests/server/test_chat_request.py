@@ -115,8 +115,8 @@ def test_messages_that_cannot_be_taken(messages, param, code):
     assert refused(messages=messages) == (param, code)
 
 
-@pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
-def test_a_part_that_is_not_text_is_named(kind):
+@pytest.mark.parametrize("kind", ["input_audio", "file", "video_url"])
+def test_a_part_that_is_neither_text_nor_image_is_named(kind):
     parts = [{"type": "text", "text": "What is this?"}, {"type": kind, kind: {"url": "data:"}}]
     assert refused(messages=[{"role": "user", "content": parts}]) == (
         "messages[0].content[1]",

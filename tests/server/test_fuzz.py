@@ -21,6 +21,7 @@ from shimmy.server.dialects import (
 )
 from shimmy.server.dialects.chat_body import ChatBody
 from shimmy.server.dialects.completion_request import CompletionBody
+from tests.support.pictures import PNG, url_of
 
 VALUES = [
     None, True, False, 0, 1, -1, 2**31, 2**32, 2**63, 2**64, -(2**63) - 1, 10**400, 0.5, -0.0,
@@ -30,12 +31,14 @@ VALUES = [
     [{"type": "function", "function": {"name": "f"}}], "auto", "required", {"a": 10**30},
 ]  # fmt: skip
 
+IMAGE = {"type": "image_url", "image_url": {"url": url_of(PNG), "detail": "low"}}
+
 SEEDS = {
     openai_chat: {
         "model": "tiny",
         "messages": [
             {"role": "system", "content": "s"},
-            {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+            {"role": "user", "content": [{"type": "text", "text": "Hi"}, IMAGE]},
             {
                 "role": "assistant",
                 "content": None,

@@ -280,6 +280,9 @@ def test_a_models_projector_is_named_and_said_to_be_for_images():
     assert (told["vision"], told["projector_note"]) == (True, None)
     assert describe(ModelStatus(entry=entry_of("a")))["projector"] is None
     assert describe(ModelStatus(entry=entry_of("a")))["vision"] is False
+    blind = describe(ModelStatus(entry=entry, projector=path, vision=False))
+    assert (blind["vision"], blind["input_modalities"]) == (False, ["text"])
+    assert blind["projector_note"] == "not used: it could not be loaded"
 
 
 @pytest.mark.parametrize(

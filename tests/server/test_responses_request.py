@@ -187,7 +187,7 @@ BAD_ITEMS = {
     "input[0].role": {"content": "x"},
     "input[0].content": {"role": "user"},
     "input[0].content[0].text": message("user", {"type": "input_text"}),
-    "input[0].content[0]": message("user", {"type": "input_image", "image_url": "http://x"}),
+    "input[0].content[0]": message("user", {"type": "input_file", "file_id": "x"}),
     "input[0].call_id": {"type": "function_call", "name": "f", "arguments": "{}"},
     "input[0].name": {"type": "function_call", "call_id": "f", "arguments": "{}"},
     "input[0].arguments": {"type": "function_call", "call_id": "f", "name": "f"},

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
+from shimmy.engine.images import data_url
 from shimmy.engine.types.prompt import (
     ChatPrompt,
     InfillPrompt,
@@ -24,8 +26,8 @@ _RENAMED = {"typ_p": "typical_p"}
 _PLAIN = ("min_tokens", "stop", "stop_token_ids", "timeout")
 
 
-def body_of(request: GenerateRequest, model: str) -> tuple[str, dict[str, Any]]:
-    """Return the path under /v1 and the JSON body of a streamed request.
+def body_of(request: GenerateRequest) -> tuple[str, dict[str, Any]]:
+    """Return the path under /v1 and the JSON body of a streamed request, but for its `model`.
 
     Raises:
         InvalidRequestError: the API has no word for a field; names it.
@@ -33,7 +35,6 @@ def body_of(request: GenerateRequest, model: str) -> tuple[str, dict[str, Any]]:
     if request.prompt_logprobs is not None:
         raise _no_word("prompt_logprobs")
     body: dict[str, Any] = {
-        "model": model,
         "stream": True,
         "stream_options": {"include_usage": True},
         **_prompt(request.prompt),
@@ -78,7 +79,9 @@ def _chat(prompt: ChatPrompt) -> dict[str, Any]:
     ):
         if getattr(prompt, name) != usual:
             raise _no_word(name)
-    body: dict[str, Any] = {"messages": [_message(message) for message in prompt.messages]}
+    seen = _seen(prompt)
+    messages = [_message(message, prompt.image_mark, seen) for message in prompt.messages]
+    body: dict[str, Any] = {"messages": messages}
     if prompt.tools:
         body["tools"] = [_tool(tool) for tool in prompt.tools]
         body["tool_choice"] = prompt.tool_choice
@@ -95,12 +98,38 @@ def _chat(prompt: ChatPrompt) -> dict[str, Any]:
     return body
 
 
-def _message(message: Message) -> dict[str, Any]:
-    body: dict[str, Any] = {"role": message.role, "content": message.content}
+def _seen(prompt: ChatPrompt) -> Iterator[dict[str, Any]]:
+    """Return the prompt's images as parts of a content."""
+    mark = prompt.image_mark
+    n_marks = sum(message.content.count(mark) for message in prompt.messages) if mark else 0
+    if n_marks != len(prompt.images):
+        raise InvalidRequestError(
+            f"images: there are {len(prompt.images)}, and {n_marks} marks for them in the messages",
+            param="images",
+        )
+    urls = [data_url(data, f"images[{i}]") for i, data in enumerate(prompt.images)]
+    return iter([{"type": "image_url", "image_url": {"url": url}} for url in urls])
+
+
+def _content(text: str, mark: str, seen: Iterator[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    if not mark or mark not in text:
+        return text
+    parts: list[dict[str, Any]] = []
+    for i, piece in enumerate(text.split(mark)):
+        if i:
+            parts.append(next(seen))
+        if piece:
+            parts.append({"type": "text", "text": piece})
+    return parts
+
+
+def _message(message: Message, mark: str, seen: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    content = _content(message.content, mark, seen)
+    body: dict[str, Any] = {"role": message.role, "content": content}
     if message.reasoning is not None:
         body["reasoning_content"] = message.reasoning
     if message.tool_calls:
-        body["content"] = message.content or None
+        body["content"] = content or None
         body["tool_calls"] = [
             {
                 "id": call.id,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
@@ -112,8 +114,10 @@ class RemoteLink:
         if self._state in {EngineState.FAILED, EngineState.CLOSED}:
             raise self._end_error()
         generation = Generation(lambda: self._cancel(generation))
-        body_of(request, "")  # what cannot be asked is refused here, as a local engine would
-        self._generations[generation] = self._run(self._generate(generation, request))
+        # what cannot be asked is refused here, as a local engine would
+        path, body = body_of(request)
+        work = self._generate(generation, path, body, request.n)
+        self._generations[generation] = self._run(work)
         return generation
 
     async def ask(self, command: Call, kind: type[AnswerT]) -> AnswerT:
@@ -181,12 +185,14 @@ class RemoteLink:
         self._state = EngineState.FAILED
         self._failure = error
 
-    async def _generate(self, generation: Generation, request: GenerateRequest) -> None:
+    async def _generate(
+        self, generation: Generation, path: str, body: dict[str, Any], n: int
+    ) -> None:
         """Carry a request out; it is no longer in flight when its reader hears of the end."""
         error: ShimmyError | None = None
         ends: list[Finished] = []
         try:
-            ends = await self._exchange(generation, request)
+            ends = await self._exchange(generation, path, body, n)
         except ShimmyError as failure:
             error = failure
         except (aiohttp.ClientError, TimeoutError) as failure:
@@ -198,12 +204,17 @@ class RemoteLink:
         for finished in ends:
             generation.put(finished)
 
-    async def _exchange(self, generation: Generation, request: GenerateRequest) -> list[Finished]:
+    async def _exchange(
+        self, generation: Generation, path: str, body: dict[str, Any], n: int
+    ) -> list[Finished]:
         """Send the request and hand over what comes; return how it ended."""
         model = (await self.ready()).name
-        path, body = body_of(request, model)
-        chunks = Chunks(request.n)
-        async with self._open().post(f"{self.root}/v1/{path}", json=body) as response:
+        chunks = Chunks(n)
+        # images make large bodies: from a file aiohttp sends one in pieces
+        data = io.BytesIO(json.dumps({"model": model, **body}).encode())
+        async with self._open().post(
+            f"{self.root}/v1/{path}", data=data, headers={"Content-Type": "application/json"}
+        ) as response:
             if response.status != 200:
                 raise await error_of(response, model)
             generation.put(Accepted(0))

@@ -149,6 +149,7 @@ _BY_CODE: dict[str, type[errors.ShimmyError]] = {
     kind.code: kind
     for kind in (
         errors.InvalidRequestError,
+        errors.ImageError,
         errors.ConfigError,
         errors.LlamaError,
         errors.ModelLoadError,

@@ -42,9 +42,9 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     `mmproj` is the projector that lets the model see images, on a GPU that the model uses unless
     `mmproj_offload` is off. Where an image's size decides how many tokens it becomes, it becomes
-    `image_min_tokens` to `image_max_tokens`; None: the projector's own bounds. `mmproj` None is the
-    one that was found with the model; without `use_mmproj` there is none at all. One that is not
-    `mmproj_required` is left out if it cannot be loaded.
+    `image_min_tokens` to `image_max_tokens`; None: the projector's own bounds. One that is not
+    `mmproj_required` is left out if it cannot be loaded. A model that was found brings its own, unless
+    `use_mmproj` is off.
     """
 
     model_path: str

@@ -49,7 +49,11 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One turn of a conversation; `tool_call_id` belongs to a turn of role `tool`."""
+    """One turn of a conversation; `tool_call_id` belongs to a turn of role `tool`.
+
+    `images` are the bytes of image files that are shown before the content. An `Engine` moves them
+    into the `ChatPrompt`: a worker gets none here.
+    """
 
     role: str
     content: str = ""
@@ -57,6 +61,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_calls: list[ToolCall] = []
     tool_call_id: str | None = None
     name: str | None = None
+    images: list[bytes] = []
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):

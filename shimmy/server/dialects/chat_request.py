@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from shimmy.engine.images import Images
 from shimmy.engine.types.prompt import ChatPrompt, Message
 from shimmy.server.dialects.chat_body import REFUSED, ChatBody
 from shimmy.server.dialects.fields import MAX_INT, check_max_tokens, decode, refuse
@@ -59,7 +60,8 @@ def prompt_of(body: ChatBody) -> ChatPrompt:
     """Return the conversation, and what is to be made of it."""
     tooling = tooling_of(body)
     kwargs, thinking = template_kwargs_of(body.chat_template_kwargs, body.reasoning_effort)
-    messages = messages_of(body.messages)
+    images = Images()
+    messages = messages_of(body.messages, images)
     return ChatPrompt(
         messages=messages,
         tools=tooling.tools,
@@ -73,6 +75,8 @@ def prompt_of(body: ChatBody) -> ChatPrompt:
         continue_final=_continues(body, messages[-1]),
         reasoning_budget=_budget(body),
         split_reasoning=body.reasoning_format != "none",
+        images=images.files,
+        image_mark=images.mark,
     )
 
 

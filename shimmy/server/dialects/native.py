@@ -6,11 +6,14 @@ the reason, usage and timings; then [DONE].
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
+from shimmy.engine.images import Images
 from shimmy.engine.types.event import Delta, Finished
 from shimmy.engine.types.prompt import ChatPrompt, Message, TextPrompt
-from shimmy.server.dialects.fields import check_max_tokens, decode
+from shimmy.server.dialects.fields import check_max_tokens, decode, unsupported
 from shimmy.server.dialects.generation import GenerationFields, request_of
 from shimmy.server.dialects.messages import ChatMessage, messages_of
 from shimmy.server.dialects.openai import (
@@ -41,6 +44,9 @@ class NativeBody(GenerationFields, kw_only=True):
     max_tokens: int | None = None
     stream: bool | None = None
 
+    # Ollama's, refused: where would they be in a raw prompt?
+    images: list[Any] | None = None
+
 
 _decoder = msgspec.json.Decoder(NativeBody)
 
@@ -52,6 +58,10 @@ def parse(raw: bytes) -> Call:
         InvalidRequestError: it makes no sense; names the field.
     """
     body = decode(_decoder, raw)
+    if body.images:
+        raise unsupported(
+            "images", "have no place here: send messages with parts of type image_url"
+        )
     limit = check_max_tokens(body.max_tokens, "max_tokens")
     return Call(
         model=body.model,
@@ -69,10 +79,11 @@ def _prompt(body: NativeBody) -> TextPrompt | ChatPrompt:
             raise FieldError(
                 "give prompt or messages, not both", param="prompt", code="invalid_prompt"
             )
-        messages = messages_of(body.messages)
+        images = Images()
+        messages = messages_of(body.messages, images)
         if body.system is not None:
             messages.insert(0, Message(role="system", content=body.system))
-        return ChatPrompt(messages=messages)
+        return ChatPrompt(messages=messages, images=images.files, image_mark=images.mark)
     if body.prompt is None:
         raise FieldError("prompt or messages is required", param="prompt", code="invalid_prompt")
     if body.system is not None:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from shimmy.engine.images import Images, check_media_type
 from shimmy.engine.types.prompt import Message, ToolCall
 from shimmy.server.dialects.fields import check_tree, unsupported
 from shimmy.server.dialects.openai import encode_json
@@ -13,10 +14,11 @@ from shimmy.server.errors import FieldError
 
 
 class Source(msgspec.Struct, kw_only=True):
-    """What a document or an image is; documents of text are taken."""
+    """What a document or an image is: documents of text and images in base64 are taken."""
 
     type: str = ""
     data: str | None = None
+    media_type: str | None = None
     content: str | list[Block] | None = None
 
 
@@ -47,11 +49,16 @@ class Turn(msgspec.Struct, kw_only=True):
     content: str | list[Block]
 
 
-def conversation(system: str | list[Block] | None, turns: list[Turn]) -> list[Message]:
-    """Return the messages. Turns of one role in a row become one, as Anthropic promises.
+def conversation(
+    system: str | list[Block] | None, turns: list[Turn], images: Images
+) -> list[Message]:
+    """Return the messages; their images go to `images`.
+
+    Turns of one role in a row become one, as Anthropic promises.
 
     Raises:
         FieldError: there are none, or a block cannot be taken; names which.
+        ImageError: an image cannot be taken; names it.
     """
     if not turns:
         raise FieldError(
@@ -62,43 +69,43 @@ def conversation(system: str | list[Block] | None, turns: list[Turn]) -> list[Me
         said.append(Message(role="system", content=_text(system, "system")))
     names: dict[str, str] = {}
     for i, turn in enumerate(turns):
-        for message in _messages(turn, f"messages[{i}].content", names):
+        for message in _messages(turn, f"messages[{i}].content", names, images):
             if said and message.role == said[-1].role and message.role in {"user", "assistant"}:
-                message = _joined(said.pop(), message)
+                message = _joined(said.pop(), message, images)
             said.append(message)
     return said
 
 
-def _messages(turn: Turn, path: str, names: dict[str, str]) -> list[Message]:
+def _messages(turn: Turn, path: str, names: dict[str, str], images: Images) -> list[Message]:
     """Return what a turn says; `names` learns and tells which tool each call was of."""
     if turn.role == "assistant":
         return [_assistant(turn.content, path, names)]
     if turn.role == "system" or isinstance(turn.content, str):
         return [Message(role=turn.role, content=_text(turn.content, path))]
-    return _user(turn.content, path, names)
+    return _user(turn.content, path, names, images)
 
 
-def _user(blocks: list[Block], path: str, names: dict[str, str]) -> list[Message]:
+def _user(blocks: list[Block], path: str, names: dict[str, str], images: Images) -> list[Message]:
     """Results are turns of their own to the templates; the order stays."""
     said: list[Message] = []
     texts: list[str] = []
     for i, block in enumerate(blocks):
         where = f"{path}[{i}]"
         if block.type != "tool_result":
-            texts.append(_words(block, where))
+            texts.append(_part(block, where, images))
             continue
         if texts:
-            said.append(Message(role="user", content="\n".join(texts)))
+            said.append(Message(role="user", content=images.join(texts)))
             texts = []
-        said.append(_result(block, where, names))
+        said.append(_result(block, where, names, images))
     if texts or not said:
-        said.append(Message(role="user", content="\n".join(texts)))
+        said.append(Message(role="user", content=images.join(texts)))
     return said
 
 
-def _result(block: Block, path: str, names: dict[str, str]) -> Message:
+def _result(block: Block, path: str, names: dict[str, str], images: Images) -> Message:
     call = _required(block.tool_use_id, f"{path}.tool_use_id")
-    text = _text(block.content or "", f"{path}.content")
+    text = _text(block.content or "", f"{path}.content", images)
     if block.is_error and not text.lower().startswith("error"):
         # templates know no other way to say it
         text = f"Error: {text}"
@@ -120,7 +127,7 @@ def _assistant(content: str | list[Block], path: str, names: dict[str, str]) -> 
             names[call.id] = call.name
             calls.append(call)
         else:
-            texts.append(_words(block, where))
+            texts.append(_part(block, where))
     return Message(
         role="assistant",
         content="".join(texts),
@@ -140,23 +147,51 @@ def _call(block: Block, path: str) -> ToolCall:
     )
 
 
-def _text(content: str | list[Block], path: str) -> str:
+def _text(content: str | list[Block], path: str, images: Images | None = None) -> str:
+    """Return texts, and images where Anthropic lets them be: there `images` is given."""
     if isinstance(content, str):
         return content
-    return "\n".join(_words(block, f"{path}[{i}]") for i, block in enumerate(content))
+    parts = [_part(block, f"{path}[{i}]", images) for i, block in enumerate(content)]
+    return _joined_parts(parts, images)
 
 
-def _words(block: Block, path: str) -> str:
+def _joined_parts(parts: list[str], images: Images | None) -> str:
+    return "\n".join(parts) if images is None else images.join(parts)
+
+
+def _part(block: Block, path: str, images: Images | None = None) -> str:
+    if block.type == "image":
+        return _image(block.source, path, images)
     if block.type == "document":
-        return _document(block, path)
+        return _document(block, path, images)
     if block.type != "text":
         raise unsupported(
-            path, f"is of type {block.type!r}, which is not supported here: this model takes text"
+            path,
+            f"is of type {block.type!r}, which is not supported here: texts and images are",
         )
     return _required(block.text, f"{path}.text")
 
 
-def _document(block: Block, path: str) -> str:
+def _image(source: Source | str | None, path: str, images: Images | None) -> str:
+    if images is None:
+        raise unsupported(path, "is of type 'image', which only users' messages and results hold")
+    path = f"{path}.source"
+    if not isinstance(source, Source):
+        raise FieldError(
+            f"{path} is required, with type, media_type and data",
+            param=path,
+            code="missing_required_parameter",
+        )
+    if source.type != "base64":
+        raise unsupported(
+            f"{path}.type",
+            f"is {source.type!r}, and shimmy fetches nothing: send the image itself, as base64",
+        )
+    check_media_type(_required(source.media_type, f"{path}.media_type"), f"{path}.media_type")
+    return images.add_base64(_required(source.data, f"{path}.data"), f"{path}.data")
+
+
+def _document(block: Block, path: str, images: Images | None) -> str:
     """Return a document's title, context and text."""
     if isinstance(block.citations, dict) and block.citations.get("enabled"):
         raise unsupported(f"{path}.citations")
@@ -164,14 +199,15 @@ def _document(block: Block, path: str) -> str:
     if source.type == "text":
         text = _required(source.data, f"{path}.source.data")
     elif source.type == "content":
-        text = _text(source.content or "", f"{path}.source.content")
+        text = _text(source.content or "", f"{path}.source.content", images)
     else:
         raise unsupported(
             path,
             f"is of type 'document' with a source of type {source.type!r}, which is not supported "
-            "here: this model takes text",
+            "here: texts are",
         )
-    return "\n".join(part for part in (block.title, block.context, text) if part)
+    parts = [part for part in (block.title, block.context, text) if part]
+    return _joined_parts(parts, images)
 
 
 def _required(value: str | None, path: str) -> str:
@@ -180,12 +216,12 @@ def _required(value: str | None, path: str) -> str:
     return value
 
 
-def _joined(first: Message, second: Message) -> Message:
-    # what a user adds is a new line; an answer that came in pieces is one text
-    between = "\n" if first.role == "user" and first.content and second.content else ""
+def _joined(first: Message, second: Message, images: Images) -> Message:
+    said = [content for content in (first.content, second.content) if content]
     return Message(
         role=first.role,
-        content=first.content + between + second.content,
+        # what a user adds is a new line; an answer that came in pieces is one text
+        content=images.join(said) if first.role == "user" else "".join(said),
         reasoning=((first.reasoning or "") + (second.reasoning or "")) or None,
         tool_calls=[*first.tool_calls, *second.tool_calls],
     )

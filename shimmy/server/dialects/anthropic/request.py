@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from shimmy.engine.images import Images
 from shimmy.engine.types.prompt import ChatPrompt
 from shimmy.server.dialects.anthropic.blocks import Block, Turn, conversation
 from shimmy.server.dialects.anthropic.tools import ToolBody, ToolChoice, choice_of, tools_of
@@ -138,7 +139,8 @@ def parse_count(raw: bytes) -> tuple[str, ChatPrompt]:
 
 
 def _prompt(body: MessagesPrompt) -> ChatPrompt:
-    messages = conversation(body.system, body.messages)
+    images = Images()
+    messages = conversation(body.system, body.messages, images)
     tools = tools_of(body.tools or [])
     tool_choice, tool_name = choice_of(body.tool_choice, tools)
     continued = messages[-1].role == "assistant"
@@ -162,6 +164,8 @@ def _prompt(body: MessagesPrompt) -> ChatPrompt:
         template_kwargs={"reasoning_effort": effort} if effort else {},
         continue_final=continued,
         reasoning_budget=budget,
+        images=images.files,
+        image_mark=images.mark,
     )
 
 

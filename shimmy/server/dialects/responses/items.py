@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable
 from typing import Any, Literal, Protocol
 
 import msgspec
 
+from shimmy.engine.images import Images
 from shimmy.engine.types.prompt import Message, ToolCall
 from shimmy.server.dialects.fields import unsupported
 from shimmy.server.dialects.partial_json import sent_back
@@ -17,11 +19,18 @@ _SEAL = "shimmy:"
 
 
 class ContentPart(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A part of an item's content; only those of text are taken."""
+    """A part of an item's content: of text, or of type `input_image`, a data: URL, from the user or a tool.
+
+    The model's own way of seeing decides on the detail.
+    """
 
     type: str
     text: str | None = None
     refusal: str | None = None
+    image_url: str | None = None
+    detail: Literal["auto", "low", "high", "original"] | None = None
+    # refused: there are no files
+    file_id: str | None = None
     annotations: list[Any] | None = None
     logprobs: list[Any] | None = None
 
@@ -52,6 +61,8 @@ class KeptItems(Protocol):
 def items_of(given: str | list[Item] | None, kept: KeptItems) -> list[Item]:
     """Return the body's `input` as items in their full form, references replaced by what they mean.
 
+    What their parts say is looked at by `messages_of`.
+
     Raises:
         FieldError: an item is of a type that is not supported, or incomplete; names it.
     """
@@ -81,10 +92,7 @@ def _whole(item: Item, path: str, kept: KeptItems) -> Item:
         _required(item.call_id, f"{path}.call_id")
         if item.output is None:
             _required(None, f"{path}.output")
-        _text(item.output, f"{path}.output")
-    elif kind == "reasoning":
-        _thoughts(item, path)
-    else:
+    elif kind != "reasoning":
         raise unsupported(f"{path}.type", f"{kind!r} is not supported here")
     return item
 
@@ -97,28 +105,34 @@ def _whole_message(item: Item, path: str) -> Item:
     if isinstance(content, str):
         kind = "output_text" if role == "assistant" else "input_text"
         content = [ContentPart(type=kind, text=content)]
-    _text(content, f"{path}.content")
     return msgspec.structs.replace(item, type="message", content=content)
 
 
-def messages_of(instructions: str | None, items: list[Item]) -> list[Message]:
-    """Return the conversation; the items are in their full form.
+def messages_of(
+    instructions: str | None, items: Iterable[tuple[str, Item]], images: Images
+) -> list[Message]:
+    """Return the conversation; its images go to `images`.
 
-    What the assistant thought, said and called in a row is one message; so are system messages.
+    The items come with their places in the body, and are in their full form. What the assistant
+    thought, said and called in a row is one message; so are system messages.
+
+    Raises:
+        FieldError: a part of an item cannot be taken; names it.
+        ImageError: an image cannot be taken; names it.
     """
     said: list[Message] = []
     if instructions:
         said.append(Message(role="system", content=instructions))
     names: dict[str, str] = {}
-    for item in items:
-        message = _message(item, names)
+    for path, item in items:
+        message = _message(item, path, names, images)
         if said and message.role == said[-1].role and message.role in {"system", "assistant"}:
             message = _joined(said.pop(), message)
         said.append(message)
     return said
 
 
-def _message(item: Item, names: dict[str, str]) -> Message:
+def _message(item: Item, path: str, names: dict[str, str], images: Images) -> Message:
     if item.type == "function_call":
         arguments = sent_back(item.arguments or "")
         call = ToolCall(id=item.call_id or "", name=item.name or "", arguments=arguments)
@@ -127,14 +141,15 @@ def _message(item: Item, names: dict[str, str]) -> Message:
     if item.type == "function_call_output":
         return Message(
             role="tool",
-            content=_text(item.output, "output"),
+            content=_text(item.output, f"{path}.output", images),
             tool_call_id=item.call_id,
             name=names.get(item.call_id or ""),
         )
     if item.type == "reasoning":
-        return Message(role="assistant", reasoning=_thoughts(item, "reasoning") or None)
+        return Message(role="assistant", reasoning=_thoughts(item, path) or None)
     role = "system" if item.role == "developer" else str(item.role)
-    return Message(role=role, content=_text(item.content, "content"))
+    seen = images if role == "user" else None
+    return Message(role=role, content=_text(item.content, f"{path}.content", seen))
 
 
 def _joined(first: Message, second: Message) -> Message:
@@ -147,20 +162,35 @@ def _joined(first: Message, second: Message) -> Message:
     )
 
 
-def _text(content: str | list[ContentPart] | None, path: str) -> str:
+def _text(content: str | list[ContentPart] | None, path: str, images: Images | None) -> str:
+    """Return texts, and images where OpenAI lets them be: there `images` is given."""
     if content is None or isinstance(content, str):
         return content or ""
-    return "\n".join(_part(part, f"{path}[{i}]") for i, part in enumerate(content))
+    parts = [_part(part, f"{path}[{i}]", images) for i, part in enumerate(content)]
+    return "\n".join(parts) if images is None else images.join(parts)
 
 
-def _part(part: ContentPart, path: str) -> str:
+def _part(part: ContentPart, path: str, images: Images | None) -> str:
+    if part.type == "input_image":
+        return _image(part, path, images)
     if part.type in {"input_text", "output_text", "text"}:
         return _required(part.text, f"{path}.text")
     if part.type == "refusal":
         return _required(part.refusal, f"{path}.refusal")
     raise unsupported(
-        path, f"is of type {part.type!r}, which is not supported here: this model takes text"
+        path, f"is of type {part.type!r}, which is not supported here: texts and images are"
     )
+
+
+def _image(part: ContentPart, path: str, images: Images | None) -> str:
+    if images is None:
+        raise unsupported(path, "is an image, which only users' messages and tools' results hold")
+    if part.image_url is None and part.file_id is not None:
+        raise unsupported(
+            f"{path}.file_id",
+            "names a file, and there are none here: send a data: URL as image_url",
+        )
+    return images.add_url(_required(part.image_url, f"{path}.image_url"), f"{path}.image_url")
 
 
 def _thoughts(item: Item, path: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
+from shimmy.engine.images import Images
 from shimmy.engine.types.prompt import ChatPrompt
 from shimmy.server.dialects.fields import (
     Harmless,
@@ -69,7 +71,7 @@ def parse(raw: bytes, memory: Memory) -> Call:
     body = decode(_decoder, raw)
     refuse(body, REFUSED_OF_ANSWERS)
     wants_usage(body.stream_options)
-    items = _items(body, memory)
+    before, new = _items(body, memory)
     include = _include(body.include or [])
     max_tokens = check_max_tokens(body.max_output_tokens, "max_output_tokens")
     return Call(
@@ -78,13 +80,13 @@ def parse(raw: bytes, memory: Memory) -> Call:
         stream=bool(body.stream),
         request=request_of(
             body,
-            _prompt(body, items),
+            _prompt(body, before, new),
             max_tokens,
             logprobs=_logprobs(body.top_logprobs, include),
         ),
         extra=Asked(
             body=body,
-            items=items,
+            items=[*before, *new],
             store=body.store is not False,
             seals_reasoning="reasoning.encrypted_content" in include,
         ),
@@ -99,10 +101,11 @@ def parse_count(raw: bytes, memory: Memory) -> tuple[str | None, ChatPrompt]:
     """
     body = decode(_count_decoder, raw)
     refuse(body, REFUSED)
-    return body.model, _prompt(body, _items(body, memory))
+    return body.model, _prompt(body, *_items(body, memory))
 
 
-def _items(body: ResponsesPrompt, memory: Memory) -> list[Item]:
+def _items(body: ResponsesPrompt, memory: Memory) -> tuple[list[Item], list[Item]]:
+    """Return what was said before, and the body's own items."""
     before: list[Item] = []
     if body.previous_response_id is not None:
         found = memory.context(body.previous_response_id)
@@ -114,13 +117,21 @@ def _items(body: ResponsesPrompt, memory: Memory) -> list[Item]:
                 code="previous_response_not_found",
             )
         before = found
-    items = [*before, *items_of(body.input, memory)]
-    if not items:
+    new = items_of(body.input, memory)
+    if not before and not new:
         raise FieldError("input is required", param="input", code="missing_required_parameter")
-    return items
+    return before, new
 
 
-def _prompt(body: ResponsesPrompt, items: list[Item]) -> ChatPrompt:
+def _placed(before: list[Item], new: list[Item]) -> Iterator[tuple[str, Item]]:
+    """Yield the items with where they are in the body."""
+    for item in before:
+        yield "previous_response_id", item
+    for i, item in enumerate(new):
+        yield f"input[{i}]", item
+
+
+def _prompt(body: ResponsesPrompt, before: list[Item], new: list[Item]) -> ChatPrompt:
     tool_choice, tool_name, tools = choose(body.tool_choice, tools_of(body.tools or []))
     schema = _schema(body.text)
     if schema is not None and body.grammar is not None:
@@ -130,8 +141,9 @@ def _prompt(body: ResponsesPrompt, items: list[Item]) -> ChatPrompt:
             code="invalid_value",
         )
     kwargs, thinking = _reasoning(body)
+    images = Images()
     return ChatPrompt(
-        messages=messages_of(body.instructions, items),
+        messages=messages_of(body.instructions, _placed(before, new), images),
         tools=tools,
         tool_choice=tool_choice,
         tool_name=tool_name,
@@ -140,6 +152,8 @@ def _prompt(body: ResponsesPrompt, items: list[Item]) -> ChatPrompt:
         json_schema=schema,
         enable_thinking=thinking,
         template_kwargs=kwargs,
+        images=images.files,
+        image_mark=images.mark,
     )
 
 
