@@ -157,6 +157,8 @@ class Document:
             yield "Goals that were not reached, and figures that are worse than a llama-server's:"
             yield ""
             yield from (f"- {line}" for line in found)
+        elif not self.report.runs:
+            yield "Nothing was measured."
         else:
             yield "All goals were reached, and no figure is worse than a llama-server's."
         yield ""

@@ -127,6 +127,7 @@ class Report:
         """Return what keeps a goal that is not reached from being reached by anything; None if nothing measured does.
 
         A rate with prompts in it cannot be above that of the decode alone: the highest one that was measured counts.
+        One that a server was above is no ceiling: then something disturbed it.
         """
         medians = self._medians(work, metric, LLAMA)
         rates = [(self.rates(bed, work, program), program) for program in CEILINGS]
@@ -136,6 +137,10 @@ class Report:
         if metric.unit != work.decoding.unit or self.reached(work, metric):
             return None
         highest, program = max(found)
+        if any(
+            (share := self.share(bed, work, side, program)) and share > 1 for side in self.sides
+        ):
+            return None
         ratio = highest / medians[0]
         return Beyond(ceiling=program, ratio=ratio) if ratio < metric.goal else None
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import load
@@ -71,22 +72,36 @@ class Turns:
 
     def _ceilings(self, bed: Bed, i: int, model: Path) -> None:
         """Run llama-batched-bench with as many sequences as the works have, and llama-bench for one."""
+        batched_bench = partial(
+            reference.ceiling, self.programs, model, n_ctx=bed.n_ctx, n_tokens=N_TOKENS
+        )
         for n_streams in sorted({work.ceiling for work in bed.works if work.ceiling}):
-            for unified in (False, True) if n_streams > 8 else (False,):
-                quiet.wait(_WAIT_S)
-                size = {"n_ctx": bed.n_ctx, "n_streams": n_streams, "n_tokens": N_TOKENS}
-                rate = reference.ceiling(self.programs, model, unified=unified, **size)
-                self._note_ceiling(bed, i, n_streams, UNIFIED if unified else BATCHED, rate)
+            batched = partial(batched_bench, n_streams=n_streams)
+            self._ceiling(bed, i, n_streams, BATCHED, partial(batched, unified=False))
+            if n_streams > 8:
+                self._ceiling(bed, i, n_streams, UNIFIED, partial(batched, unified=True))
             if n_streams > 1:
                 continue
             for name, built in ((SINGLE, self.programs), (SINGLE_RELEASED, self.released)):
                 if built is not None:
-                    quiet.wait(_WAIT_S)
+                    single = partial(reference.single, built, model, n_tokens=N_TOKENS)
                     n_threads = self.report.n_threads
-                    rate = reference.single(built, model, n_tokens=N_TOKENS, n_threads=n_threads)
-                    self._note_ceiling(bed, i, n_streams, name, rate)
+                    self._ceiling(bed, i, n_streams, name, partial(single, n_threads=n_threads))
 
-    def _note_ceiling(self, bed: Bed, i: int, n_streams: int, program: str, rate: float) -> None:
+    def _ceiling(
+        self, bed: Bed, i: int, n_streams: int, program: str, run: Callable[[], float]
+    ) -> None:
+        """Run a program once; again if others used the cores."""
+        for _ in range(_ATTEMPTS):
+            quiet.wait(_WAIT_S)
+            watch = quiet.Watch()
+            rate = run()
+            others = watch.others(0.0)
+            if others <= _DISTURBED:
+                break
+        else:
+            where = f"{bed.name}, round {i + 1}, {program}, {n_streams}"
+            self.report.problems.append(f"{where}: others used {others:.0%} of the cores")
         self.report.ceilings.setdefault((bed.name, n_streams, program), []).append(rate)
         say(i, bed.name, f"{program}, {n_streams}", f"{rate:.1f} tok/s")
 

@@ -66,6 +66,7 @@ def test_what_was_not_measured_is_not_called_reached(measured):
     assert "75 %: not measured" in text
     assert "All goals were reached" not in text
     assert "`w`: an unknown share of llama-batched-bench's rate, the goal is 75 %" in text
+    assert "All goals were reached" not in measured({}).as_text()
 
 
 def test_without_the_patched_server_its_columns_are_left_out(measured):
@@ -96,6 +97,11 @@ def test_a_goal_above_what_was_measured_as_the_ceiling_says_so(measured, batched
 def test_a_goal_that_was_reached_has_no_ceiling(measured):
     text = measured({PINNED: 1000.0, SHIMMY: 3600.0}, {BATCHED: 3400.0}).as_text()
     assert "above the ceiling" not in text
+
+
+def test_a_rate_that_a_server_was_above_is_no_ceiling(measured):
+    sides = {PINNED: 1000.0, PATCHED: 2000.0, SHIMMY: 1900.0}
+    assert "**not reached** |" in measured(sides, {BATCHED: 1950.0}).as_text()
 
 
 @pytest.mark.parametrize(("ours", "said"), [(99.0, "reached"), (97.0, "**not reached**")])
