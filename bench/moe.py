@@ -15,11 +15,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import hardware
 import mixtures
 import models
 import moe_report
 import reference
-import report
 import streamed
 import vram
 from llama_bench import LlamaBench
@@ -49,7 +49,7 @@ def main() -> int:
     bench = LlamaBench(built, arguments.python, flash_attn(machine, devices))
     run = Run(
         command=shlex.join(["bench/moe", *sys.argv[1:]]),
-        machine=report.machine(),
+        machine=hardware.facts(),
         devices=[one["description"] for one in devices] or ["no GPU: the CPU alone"],
         n_prompt=arguments.prompt,
         n_tokens=arguments.tokens,

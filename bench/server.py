@@ -1,4 +1,4 @@
-"""The two servers as processes: started on a free port, waited for, their CPU time read, always ended."""
+"""The servers as processes: started on a free port, waited for, their CPU time read, always ended."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from typing import Any, Self
 import psutil
 from reference import ROOT, Reference
 
-LLAMA, SHIMMY = "llama-server", "shimmy"
-SIDES = (LLAMA, SHIMMY)
+LLAMA, PATCHED, SHIMMY = "llama-server", "patched llama-server", "shimmy"
 _START_S = 120.0
 _STOP_S = 15.0
 
@@ -150,7 +149,7 @@ def _environment() -> dict[str, str]:
 
 def start(
     side: str,
-    reference: Reference,
+    reference: Reference | None,
     model: Path | None,
     *,
     n_parallel: int,
@@ -158,10 +157,11 @@ def start(
     log: Path,
     template: Path | None = None,
 ) -> Server:
-    """Start a side with the same model and the same flags; without a model, shimmy with the one that it brings."""
+    """Start a side with the same model and the same flags, llama-server from `reference`; without a model, with shimmy's own."""
     port = free_port()
     size = ["-np", str(n_parallel), "-c", str(n_ctx), "-a", "m"]
-    if side == LLAMA:
+    if side != SHIMMY:
+        assert reference
         path = model or ROOT / "shimmy/models/demo/shimmy-demo.gguf"
         where = ["-m", str(path), "--host", "127.0.0.1", "--port", str(port)]
         argv = [reference.program("llama-server"), *where, *size, "--kv-unified"]

@@ -74,8 +74,9 @@ DECODING = Metric(name="rate after the first token", unit="tok/s", of=_after_fir
 class Work:
     """Requests of one kind: `n` of them, `c` at a time. The first metric is the one that the work is about.
 
-    `ceiling` is the number of sequences for llama-batched-bench, and `ceiling_goal` the share of its rate to reach.
-    Its rate has no prompt in it, so the share of a single stream is that of its rate after the first token.
+    `ceiling` is the number of sequences for llama-batched-bench, and `ceiling_goal` the share of its rate to reach; one
+    sequence is held against llama-bench too, with `single_goal`. Their rates have no prompt in them, so the share of a
+    single stream is that of its rate after the first token.
     `shared` and `long` are sizes in tokens: of a system prompt that all requests share, of one prompt beside the others.
     `tools` is how many the requests offer.
     """
@@ -90,6 +91,7 @@ class Work:
     metrics: tuple[Metric, ...]
     ceiling: int | None = None
     ceiling_goal: float | None = None
+    single_goal: float | None = None
     shared: int = 0
     long: int = 0
     tools: int = 0
@@ -113,7 +115,7 @@ class Work:
 
     @property
     def decoding(self) -> Metric:
-        """The metric to hold against the ceiling."""
+        """The metric to hold against the ceilings."""
         return DECODING if DECODING in self.metrics else self.metrics[0]
 
     def _common(self, max_tokens: int) -> Body:

@@ -173,7 +173,7 @@ FULL = (
                 c=1,
                 metrics=(_rate(None), DECODING, _first(), _GAP),
                 ceiling=1,
-                ceiling_goal=0.98,
+                single_goal=0.98,
             ),
             Work(
                 name="qwen-8",

@@ -15,17 +15,6 @@ from tests.llama.test_shared_cells import lone_row
 BENCH = Path(__file__).parents[2] / "bench"
 
 
-@pytest.fixture
-def bench(monkeypatch):
-    """Return a function that imports a module of bench/."""
-    monkeypatch.syspath_prepend(BENCH)
-    before = set(sys.modules)
-    yield __import__
-    for name in set(sys.modules) - before:
-        if BENCH in Path(getattr(sys.modules[name], "__file__", None) or "/").parents:
-            del sys.modules[name]
-
-
 def test_a_mixture_in_the_real_formats_loads(bench, tmp_path):
     path = tmp_path / "tiny.gguf"
     mixtures = bench("mixtures")
