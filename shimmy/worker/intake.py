@@ -110,7 +110,16 @@ class Intake:
             self._preparing.add(command.id)
             if isinstance(command, Submit) and self._serving is not None:
                 command = _with_defaults(command, self._serving.adapters)
-        pool = self._images if _has_images(command) else self._pool
+            serving, n_waiting = self._serving, len(self._preparing) - 1
+        pool = self._pool
+        if _has_images(command):
+            pool = self._images
+            # they wait for seconds, with all their files
+            try:
+                _check_room(serving, 1, n_waiting)
+            except OverloadedError as error:
+                self._fail(command, Failed.of(error))
+                return
         pool.submit(lambda: self._handle(command, came), lambda: self._give_up(command))
 
     def cancel(self, command_id: int) -> None:
@@ -124,6 +133,8 @@ class Intake:
     def _handle(self, command: Submit | Question, came: float) -> None:
         try:
             with self._lock:
+                if command.id not in self._preparing:
+                    return  # its reader left while it waited for a thread
                 serving = self._serving
             if serving is None:
                 raise EngineLoadingError("the model is not loaded")
@@ -181,7 +192,7 @@ class Intake:
                 param="model",
             )
         _check_room(serving, request.n)
-        tasks = serving.preparer.prepare(request_id, request)
+        tasks = serving.preparer.prepare(request_id, request, lambda: request_id in self._preparing)
         if request.timeout is not None:
             for task in tasks:
                 task.deadline = came + request.timeout
@@ -252,8 +263,10 @@ def _with_defaults(command: Submit, adapters: Adapters) -> Submit:
     return Submit(command.id, request)
 
 
-def _check_room(serving: Serving, n: int) -> None:
-    n_open = serving.loop.n_open
+def _check_room(serving: Serving | None, n: int, n_waiting: int = 0) -> None:
+    if serving is None:
+        return
+    n_open = serving.loop.n_open + n_waiting
     if n_open + n > serving.limit:
         raise OverloadedError(
             f"{n_open} requests run or wait, which is all that the slots and --max-queue "
