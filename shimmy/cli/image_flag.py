@@ -42,7 +42,7 @@ class Shown:
         if entry.projector is None:
             why = "no projector lies with it that can be used; --mmproj names one"
         elif entry.sees:
-            why = "--no-mmproj leaves it blind"
+            why = "--no-mmproj, or use_mmproj = false, keeps it blind"
         else:
             why = f"its projector is {entry.projector_use}"
         raise ConfigError(f"--image: {entry.name} sees no images: {why}")
