@@ -156,6 +156,8 @@ async def test_a_row_that_pauses_for_another_takes_its_image_in_again(
     async with checked(options) as engine:
         alone = [await scored(engine, seed) for seed in seeds]
     async with checked(tight) as engine:
+        for seed in seeds:
+            await look(engine, seed)  # computed now, all begin at once
         answers = await asyncio.gather(*(scored(engine, seed) for seed in seeds))
         stats = await engine.stats()
     assert stats.n_preempted > 0
