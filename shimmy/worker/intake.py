@@ -83,6 +83,8 @@ class Intake:
         self._pool = TimedPool(_THREADS, seconds)
         # one at a time, and never in the way of requests without images
         self._images = TimedPool(1, IMAGE_SECONDS)
+        # nothing is computed to count tokens
+        self._counts = TimedPool(1, IMAGE_SECONDS)
         self._lock = threading.Lock()
         self._serving: Serving | None = None
         # Requests and calls that the loop does not know yet, and that nobody has given up.
@@ -102,6 +104,7 @@ class Intake:
         """Forget what waits for its preparation."""
         self._pool.close()
         self._images.close()
+        self._counts.close()
 
     def take(self, command: Submit | Question) -> None:
         """Prepare a command and hand it on, on a thread of the pool."""
@@ -113,7 +116,7 @@ class Intake:
             serving, n_waiting = self._serving, len(self._preparing) - 1
         pool = self._pool
         if _has_images(command):
-            pool = self._images
+            pool = self._images if isinstance(command, Submit) else self._counts
             # they wait for seconds, with all their files
             try:
                 _check_room(serving, 1, n_waiting)

@@ -1,6 +1,7 @@
 """From an image's file to what the model sees of it; the last ones are kept, as conversations repeat theirs.
 
-Thread: that which prepares requests with images. Should one take too long and be replaced, they wait for each other.
+Threads: that which prepares requests with images, and that which counts their tokens. Only one computes at a time,
+also where one took too long and was replaced.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ class Pictures:
         self._projector = projector
         self._n_ubatch = n_ubatch
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()
+        self._cutting = threading.Lock()
         # all that anybody holds, so that an image that comes twice has the same tokens
         self._cut: WeakValueDictionary[bytes, Seen] = WeakValueDictionary()
+        self._computing = threading.Lock()
         # the computed ones with their embeddings' bytes, the longest unused first
         self._kept: OrderedDict[bytes, tuple[Seen, int]] = OrderedDict()
         self._n_bytes = 0
@@ -64,7 +66,7 @@ class Pictures:
             ImageError: it is no image, or one that the model cannot take.
         """
         key = blake2b(data, digest_size=32).digest()
-        with self._lock:
+        with self._cutting:
             seen = self._cut.get(key)
             if seen is None:
                 seen = self._cut[key] = self._made(key, data, name)
@@ -72,15 +74,17 @@ class Pictures:
 
     def compute(self, seen: Seen) -> None:
         """Compute the embeddings, unless they are kept."""
-        with self._lock:
+        with self._computing:
             if seen.key not in self._kept:
-                n_bytes = self._projector.encode(seen.picture)
-                self._kept[seen.key] = (seen, n_bytes)
-                self._n_bytes += n_bytes
+                self._keep(seen, self._projector.encode(seen.picture))
             self._kept.move_to_end(seen.key)
-            while self._n_bytes > self._max_bytes and len(self._kept) > 1:
-                _, (_, n_bytes) = self._kept.popitem(last=False)
-                self._n_bytes -= n_bytes
+
+    def _keep(self, seen: Seen, n_bytes: int) -> None:
+        self._kept[seen.key] = (seen, n_bytes)
+        self._n_bytes += n_bytes
+        while self._n_bytes > self._max_bytes and len(self._kept) > 1:
+            _, (_, n_bytes) = self._kept.popitem(last=False)
+            self._n_bytes -= n_bytes
 
     def _made(self, key: bytes, data: bytes, name: str) -> Seen:
         image = read_image(data, name)

@@ -75,6 +75,18 @@ async def test_what_is_only_counted_is_not_computed(options: EngineOptions, work
         assert (await look(engine, 1, 2)).end.usage.prompt_tokens == n_tokens
 
 
+async def test_who_counts_waits_for_nobodys_images(options: EngineOptions, work: Work) -> None:
+    work.may_go.clear()
+    async with checked(options) as engine:
+        task = asyncio.create_task(look(engine, 1))
+        await asyncio.to_thread(work.began.wait, 20)
+        assert (await engine.render(show(2, 3))).n_tokens > 32
+        assert (await engine.render(show(1))).n_tokens > 16
+        assert (await look(engine)).text
+        work.may_go.set()
+        assert (await task).text
+
+
 async def test_images_that_nobody_waits_for_any_more_are_not_computed(
     options: EngineOptions, work: Work
 ) -> None:
