@@ -172,9 +172,10 @@ class Supervisor:
         if self._state is EngineState.READY:
             self._restart(reason)
         elif self._state is EngineState.LOADING:
-            self._fail(
-                ModelLoadError(f"the worker {reason} while loading {self._options.model_path}")
-            )
+            what, mmproj = self._options.model_path, self._options.mmproj
+            if mmproj is not None:
+                what += f" with the projector {mmproj} (--no-mmproj loads it without)"
+            self._fail(ModelLoadError(f"the worker {reason} while loading {what}"))
         elif self._state is EngineState.RESTARTING and self._restarting is None:
             self._restart(reason)
 

@@ -1,21 +1,25 @@
 """Images as the model reads them: a projector turns each into pieces of a prompt.
 
-Thread: any, for all but `Projector.encode`, which one thread at a time may call.
+Thread: any, for all but `Projector.encode`, which one thread at a time may call. Closing a projector waits for both.
 """
 
 from __future__ import annotations
 
 import os
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shimmy.errors import InvalidRequestError, ModelLoadError
+from shimmy.errors import ClosedError, InvalidRequestError, ModelLoadError
 from shimmy.llama import _checks
 from shimmy.llama._ffi import check, ffi, lib, log_mark, raise_fault
 from shimmy.llama.handle import Handle
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from shimmy.llama._ffi import CData
     from shimmy.llama.model import Model
 
@@ -64,9 +68,8 @@ class Picture:
         """
         if len(pixels) != 3 * width * height:
             raise InvalidRequestError(f"pixels: {len(pixels)} bytes are not {width}x{height} * 3")
-        ptr = lib.shm_picture_new(
-            projector.ptr, ffi.from_buffer("uint8_t[]", pixels), width, height
-        )
+        with projector.in_use() as used:
+            ptr = lib.shm_picture_new(used, ffi.from_buffer("uint8_t[]", pixels), width, height)
         if ptr == ffi.NULL:
             raise_fault("cutting an image")
         self.ptr = ffi.gc(ptr, lib.shm_picture_free)
@@ -92,7 +95,32 @@ class Projector(Handle):
         ptr = lib.shm_projector_new(os.fsencode(path), model.ptr, given)
         if ptr == ffi.NULL:
             raise_fault(f"could not load the projector {path}", mark=mark, error=ModelLoadError)
+        self._n_users = 0
+        self._closing = False
+        self._changed = threading.Condition()
         super().__init__(ptr, lib.shm_projector_free, model)
+
+    @contextmanager
+    def in_use(self) -> Iterator[CData]:
+        """Keep the native object, which this is, for a block; raises `ClosedError` once it is to go."""
+        with self._changed:
+            if self._closing:
+                raise ClosedError("this Projector is closed")
+            ptr = self.ptr
+            self._n_users += 1
+        try:
+            yield ptr
+        finally:
+            with self._changed:
+                self._n_users -= 1
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Free it, once nobody uses it any more: what computes an image cannot be interrupted."""
+        with self._changed:
+            self._closing = True
+            self._changed.wait_for(lambda: self._n_users == 0)
+        super().close()
 
     @property
     def sees(self) -> bool:
@@ -105,7 +133,8 @@ class Projector(Handle):
         Raises `LlamaError` if that fails.
         """
         mark = log_mark()
-        n_bytes = int(lib.shm_picture_encode(self.ptr, picture.ptr))
+        with self.in_use() as used:
+            n_bytes = int(lib.shm_picture_encode(used, picture.ptr))
         if n_bytes < 0:
             raise_fault("computing an image", mark=mark)
         return n_bytes

@@ -83,6 +83,8 @@ class Intake:
         self._pool = TimedPool(_THREADS, seconds)
         # one at a time, and never in the way of requests without images
         self._images = TimedPool(1, IMAGE_SECONDS)
+        # nothing is computed to count tokens
+        self._counts = TimedPool(1, IMAGE_SECONDS)
         self._lock = threading.Lock()
         self._serving: Serving | None = None
         # Requests and calls that the loop does not know yet, and that nobody has given up.
@@ -102,6 +104,7 @@ class Intake:
         """Forget what waits for its preparation."""
         self._pool.close()
         self._images.close()
+        self._counts.close()
 
     def take(self, command: Submit | Question) -> None:
         """Prepare a command and hand it on, on a thread of the pool."""
@@ -110,7 +113,16 @@ class Intake:
             self._preparing.add(command.id)
             if isinstance(command, Submit) and self._serving is not None:
                 command = _with_defaults(command, self._serving.adapters)
-        pool = self._images if _has_images(command) else self._pool
+            serving, n_waiting = self._serving, len(self._preparing) - 1
+        pool = self._pool
+        if _has_images(command):
+            pool = self._images if isinstance(command, Submit) else self._counts
+            # they wait for seconds, with all their files
+            try:
+                _check_room(serving, 1, n_waiting)
+            except OverloadedError as error:
+                self._fail(command, Failed.of(error))
+                return
         pool.submit(lambda: self._handle(command, came), lambda: self._give_up(command))
 
     def cancel(self, command_id: int) -> None:
@@ -124,6 +136,8 @@ class Intake:
     def _handle(self, command: Submit | Question, came: float) -> None:
         try:
             with self._lock:
+                if command.id not in self._preparing:
+                    return  # its reader left while it waited for a thread
                 serving = self._serving
             if serving is None:
                 raise EngineLoadingError("the model is not loaded")
@@ -181,7 +195,7 @@ class Intake:
                 param="model",
             )
         _check_room(serving, request.n)
-        tasks = serving.preparer.prepare(request_id, request)
+        tasks = serving.preparer.prepare(request_id, request, lambda: request_id in self._preparing)
         if request.timeout is not None:
             for task in tasks:
                 task.deadline = came + request.timeout
@@ -252,8 +266,10 @@ def _with_defaults(command: Submit, adapters: Adapters) -> Submit:
     return Submit(command.id, request)
 
 
-def _check_room(serving: Serving, n: int) -> None:
-    n_open = serving.loop.n_open
+def _check_room(serving: Serving | None, n: int, n_waiting: int = 0) -> None:
+    if serving is None:
+        return
+    n_open = serving.loop.n_open + n_waiting
     if n_open + n > serving.limit:
         raise OverloadedError(
             f"{n_open} requests run or wait, which is all that the slots and --max-queue "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from shimmy.llama.projector import Picture
+    from shimmy.worker.pictures import Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,11 @@ class Medium:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A prompt's tokens and its media, in their order."""
+    """A prompt's tokens and its media, in their order; `seen` is to be computed before they are fed."""
 
     tokens: list[int]
     media: list[Medium] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
 
 
 def n_text(tokens: bytes | bytearray) -> int:

@@ -1,16 +1,19 @@
 """From an image's file to what the model sees of it; the last ones are kept, as conversations repeat theirs.
 
-Thread: that which prepares requests with images, one at a time.
+Threads: that which prepares requests with images, and that which counts their tokens. Only one computes at a time,
+also where one took too long and was replaced.
 """
 
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import blake2b
 from io import BytesIO
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from shimmy.errors import ImageError, InvalidRequestError
 from shimmy.llama.projector import Picture
@@ -29,13 +32,13 @@ MAX_BYTES = 256 << 20
 """Of embeddings that are kept for the next turn."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Seen:
-    """A picture with its embeddings, and the tokens that stand for each of its pieces."""
+    """A picture, and the tokens that stand for each of its pieces."""
 
+    key: bytes
     picture: Picture
     tokens: list[list[int]]
-    n_bytes: int
 
 
 class Pictures:
@@ -46,26 +49,44 @@ class Pictures:
         self._projector = projector
         self._n_ubatch = n_ubatch
         self._max_bytes = max_bytes
-        self._seen: OrderedDict[bytes, Seen] = OrderedDict()
+        self._cutting = threading.Lock()
+        # all that anybody holds, so that an image that comes twice has the same tokens
+        self._cut: WeakValueDictionary[bytes, Seen] = WeakValueDictionary()
+        self._computing = threading.Lock()
+        # the computed ones with their embeddings' bytes, the longest unused first
+        self._kept: OrderedDict[bytes, tuple[Seen, int]] = OrderedDict()
         self._n_bytes = 0
         # -1 is llama.cpp's own
         self._ids = itertools.count(-2, -1)
 
     def see(self, data: bytes, name: str) -> Seen:
-        """Return what the model sees of an image's file, which is called `name` in errors.
+        """Return what an image's file becomes, which is called `name` in errors; it may not be computed yet.
 
         Raises:
             ImageError: it is no image, or one that the model cannot take.
         """
         key = blake2b(data, digest_size=32).digest()
-        seen = self._seen.get(key)
-        if seen is None:
-            seen = self._compute(data, name)
-            self._keep(key, seen)
-        self._seen.move_to_end(key)
-        return seen
+        with self._cutting:
+            seen = self._cut.get(key)
+            if seen is None:
+                seen = self._cut[key] = self._made(key, data, name)
+            return seen
 
-    def _compute(self, data: bytes, name: str) -> Seen:
+    def compute(self, seen: Seen) -> None:
+        """Compute the embeddings, unless they are kept."""
+        with self._computing:
+            if seen.key not in self._kept:
+                self._keep(seen, self._projector.encode(seen.picture))
+            self._kept.move_to_end(seen.key)
+
+    def _keep(self, seen: Seen, n_bytes: int) -> None:
+        self._kept[seen.key] = (seen, n_bytes)
+        self._n_bytes += n_bytes
+        while self._n_bytes > self._max_bytes and len(self._kept) > 1:
+            _, (_, n_bytes) = self._kept.popitem(last=False)
+            self._n_bytes -= n_bytes
+
+    def _made(self, key: bytes, data: bytes, name: str) -> Seen:
         image = read_image(data, name)
         try:
             picture = Picture(self._projector, image.tobytes(), image.width, image.height)
@@ -78,19 +99,11 @@ class Pictures:
                 f"{self._n_ubatch}: start the server with -ub {largest} or more",
                 param="messages",
             )
-        n_bytes = self._projector.encode(picture)
         tokens = [
             [next(self._ids)] * piece.n_cells if piece.is_medium else piece.tokens
             for piece in picture.pieces
         ]
-        return Seen(picture, tokens, n_bytes)
-
-    def _keep(self, key: bytes, seen: Seen) -> None:
-        self._seen[key] = seen
-        self._n_bytes += seen.n_bytes
-        while self._n_bytes > self._max_bytes and len(self._seen) > 1:
-            _, oldest = self._seen.popitem(last=False)
-            self._n_bytes -= oldest.n_bytes
+        return Seen(key, picture, tokens)
 
 
 def read_image(data: bytes, name: str) -> Image:

@@ -23,7 +23,7 @@ from shimmy.worker.schema import answer_schema, schema_field
 from shimmy.worker.task import Choices, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from shimmy.engine.types.request import GenerateRequest
     from shimmy.llama.model import Model
@@ -63,8 +63,10 @@ class Preparer:
         # Jobs have numbers of their own, in the order in which they were prepared.
         self._job_ids = itertools.count(1)
 
-    def prepare(self, request_id: int, request: GenerateRequest) -> list[Task]:
-        """Return a task for each choice, ready to run.
+    def prepare(
+        self, request_id: int, request: GenerateRequest, wanted: Callable[[], bool]
+    ) -> list[Task]:
+        """Return a task for each choice, ready to run; images are computed only while they are `wanted`.
 
         Raises:
             ContextLengthError: the prompt leaves no room for a single token.
@@ -80,7 +82,7 @@ class Preparer:
         check_tokens(self._vocab, request.stop_token_ids, "stop_token_ids")
         check_tokens(self._vocab, list(request.sampling.logit_bias), "logit_bias")
         loras = self._adapters.chosen(request.lora)
-        reading, rendered = self._prompts.read(request)
+        reading, rendered = self._prompts.read(request, wanted)
         self._check_scores(request, reading)
         choices = Choices(request_id, request.n, loras)
         tasks: list[Task] = []

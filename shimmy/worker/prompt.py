@@ -13,7 +13,7 @@ from shimmy.worker.infill import infill_tokens
 from shimmy.worker.medium import Medium, Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from shimmy.engine.types.request import GenerateRequest
     from shimmy.engine.types.sampling import SamplingParams
@@ -45,12 +45,16 @@ class PromptReader:
         self._n_ctx = n_ctx
         self._n_batch = n_batch
 
-    def read(self, request: GenerateRequest) -> tuple[Reading, Rendered | None]:
+    def read(
+        self, request: GenerateRequest, wanted: Callable[[], bool]
+    ) -> tuple[Reading, Rendered | None]:
         """Return a request's prompt, and how the answer is to be read if it is a conversation.
+
+        Images are computed only for a prompt that can be, and as long as it is `wanted`.
 
         Raises:
             ContextLengthError: the prompt leaves no room for a single token.
-            InvalidRequestError: the prompt cannot be.
+            InvalidRequestError: the prompt cannot be, or is not wanted any more.
         """
         rendered: Rendered | None = None
         match request.prompt:
@@ -69,12 +73,13 @@ class PromptReader:
                 "messages: the chat template ends with an image, and there is no token to go on from",
                 param="messages",
             )
+        self._compute(reading, wanted)
         return reading, rendered
 
     def chat(self, prompt: ChatPrompt, sampling: SamplingParams) -> tuple[Reading, Rendered]:
         """Return a conversation's tokens with its images among them, and how its answer is to be read.
 
-        Raises `InvalidRequestError` where the template, or an image, cannot be.
+        The images are not computed yet; those that do not fit into the context are only counted. Raises `InvalidRequestError` where the template, or an image, cannot be.
         """
         if prompt.images and self._pictures is None:
             raise InvalidRequestError(
@@ -92,11 +97,23 @@ class PromptReader:
         if self._pictures is None:
             return
         seen = self._pictures.see(data, name)
+        # pictures hold their pixels until they are computed: no more of them than the context has room for
+        fits = len(reading.tokens) + sum(map(len, seen.tokens)) < self._n_ctx
+        if fits:
+            reading.seen.append(seen)
         for i, tokens in enumerate(seen.tokens):
             start = len(reading.tokens)
             reading.tokens.extend(tokens)
-            if seen.picture.pieces[i].is_medium:
+            if fits and seen.picture.pieces[i].is_medium:
                 reading.media.append(Medium(start, len(reading.tokens), seen.picture, i))
+
+    def _compute(self, reading: Reading, wanted: Callable[[], bool]) -> None:
+        if self._pictures is None:
+            return
+        for seen in reading.seen:
+            if not wanted():
+                raise InvalidRequestError("nobody waits for this request any more")
+            self._pictures.compute(seen)
 
     def _infill(self, prompt: InfillPrompt, max_tokens: int | None) -> list[int]:
         """Leave room for the answer: a quarter of the context, if nothing else is said."""

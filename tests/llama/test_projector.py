@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shimmy.errors import InvalidRequestError, ModelLoadError
+from shimmy.errors import ClosedError, InvalidRequestError, ModelLoadError
 from shimmy.llama import Batch, Context, ContextParams, Model
 from shimmy.llama._ffi import check, ffi, lib
 from shimmy.llama.projector import Picture, Projector, ProjectorParams, projector_size
@@ -347,6 +349,27 @@ def test_bounds_of_an_images_tokens(pair_of: Callable[[Kind], Pair]) -> None:
                 shown = Picture(projector, image.tobytes(), 512, 512)
                 counts[most] = sum(p.n_cells for p in shown.pieces if p.is_medium)
     assert counts == {16: 16, 64: 64}
+
+
+def test_a_model_that_is_closed_waits_for_the_image_that_is_computed(
+    pair_of: Callable[[Kind], Pair],
+) -> None:
+    text, mmproj = pair_of("qwen2vl")
+    with Model.load(text) as model:
+        projector = Projector(model, mmproj, ProjectorParams(n_threads=1))
+        image = Image.open(BytesIO(picture(3, 640, 640))).convert("RGB")
+        first, second = (Picture(projector, image.tobytes(), 640, 640) for _ in range(2))
+        with ThreadPoolExecutor(1) as pool:
+            computed = pool.submit(projector.encode, first)
+            while not (projector._n_users or computed.done()):
+                time.sleep(0.001)
+            model.close()
+            assert computed.done() or not projector._n_users
+            assert computed.result() > 0
+        with pytest.raises(ClosedError):
+            projector.encode(second)
+        with pytest.raises(ClosedError):
+            Picture(projector, image.tobytes(), 640, 640)
 
 
 def test_a_projector_says_what_it_takes(pair_of: Callable[[Kind], Pair]) -> None:

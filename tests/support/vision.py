@@ -37,14 +37,15 @@ MARKS = {
 N_EMBD, N_HEAD, N_FF, N_LAYER = 64, 2, 128, 2
 
 
-def make_pair(kind: Kind, folder: Path) -> tuple[Path, Path]:
-    """Write both files of a kind into `folder`; returns the text model and the projector."""
+def make_pair(kind: Kind, folder: Path, *, drop: tuple[str, ...] = ()) -> tuple[Path, Path]:
+    """Write both files of a kind into `folder`; returns the text model, without what to `drop`, and the projector."""
     marks = MARKS[kind]
     text = write_model(
         folder / f"tiny-{kind}.gguf",
         arch=ARCH[kind],
         specials=marks,
         extra={"output.weight": _output(len(marks))},
+        drop=drop,
     )
     return text, _write_projector(kind, folder / f"mmproj-tiny-{kind}.gguf")
 

@@ -164,21 +164,42 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[Pictures, Fak
     return made
 
 
-def test_an_image_is_computed_once_and_has_its_own_tokens(
-    make: Callable[[int], tuple[Pictures, FakeProjector]],
-) -> None:
+Make = Callable[[int], tuple[Pictures, FakeProjector]]
+
+
+def image(red: int) -> bytes:
+    return encoded(Image.new("RGB", (4, 4), (red, 0, 0)), "PNG")
+
+
+def test_an_image_is_computed_once_and_has_its_own_tokens(make: Make) -> None:
     seeing, projector = make(1000)
-    first, second = (encoded(Image.new("RGB", (4, 4), c), "PNG") for c in (RED, BLUE))
-    tokens = [seeing.see(data, "image 1").tokens for data in (first, second, first)]
+    tokens = []
+    for red in (1, 2, 1):
+        seen = seeing.see(image(red), "image 1")
+        seeing.compute(seen)
+        tokens.append(seen.tokens)
     assert tokens == [[[-2] * 3], [[-3] * 3], [[-2] * 3]]
     assert projector.n_encoded == 2
 
 
-def test_the_image_seen_longest_ago_is_forgotten_first(
-    make: Callable[[int], tuple[Pictures, FakeProjector]],
-) -> None:
+def test_an_image_that_comes_twice_before_it_is_computed_has_the_same_tokens(make: Make) -> None:
+    seeing, projector = make(1000)
+    first, again = (seeing.see(image(1), "image 1") for _ in range(2))
+    assert first.tokens is again.tokens
+    for seen in (first, again):
+        seeing.compute(seen)
+    assert projector.n_encoded == 1
+
+
+def test_an_image_that_is_only_counted_is_not_kept(make: Make) -> None:
+    seeing, projector = make(1000)
+    first = seeing.see(image(1), "image 1").tokens
+    assert seeing.see(image(1), "image 1").tokens != first
+    assert projector.n_encoded == 0
+
+
+def test_the_image_seen_longest_ago_is_forgotten_first(make: Make) -> None:
     seeing, projector = make(200)
-    files = [encoded(Image.new("RGB", (4, 4), (c, 0, 0)), "PNG") for c in (1, 2, 3)]
-    for i in (0, 1, 0, 2, 0, 1):
-        seeing.see(files[i], "image 1")
+    for red in (1, 2, 1, 3, 1, 2):
+        seeing.compute(seeing.see(image(red), "image 1"))
     assert projector.n_encoded == 4  # the second twice

@@ -9,6 +9,7 @@ import click
 
 from shimmy.cli.engine_flags import engine_flags, engine_options
 from shimmy.cli.flags import GlobalFlags, global_flags
+from shimmy.cli.image_flag import Shown, image_flag
 from shimmy.cli.numbers import Real, Whole
 from shimmy.cli.sections import SectionedCommand
 from shimmy.engine.types.event import Delta, Finished
@@ -16,6 +17,7 @@ from shimmy.engine.types.options import EngineOptions
 from shimmy.engine.types.prompt import ChatPrompt, Message, Prompt, TextPrompt
 from shimmy.engine.types.request import GenerateRequest
 from shimmy.engine.types.sampling import SamplingParams
+from shimmy.errors import ImageError
 
 _NO_PROMPT = "give a prompt: --prompt TEXT, or text on standard input"
 
@@ -25,6 +27,7 @@ _NO_PROMPT = "give a prompt: --prompt TEXT, or text on standard input"
 @click.argument("name", metavar="[NAME|PATH]", required=False)
 @click.option("--prompt", metavar="TEXT", help="The prompt; '-' or none reads standard input.")
 @click.option("--system", metavar="TEXT", help="A system message to put in front.")
+@image_flag
 @click.option("--raw", is_flag=True, help="Give the prompt as it is, without the chat template.")
 @click.option(
     "-n",
@@ -50,6 +53,7 @@ def command(
     name: str | None,
     prompt: str | None,
     system: str | None,
+    shown: Shown,
     raw: bool,
     max_tokens: int,
     stop: tuple[str, ...],
@@ -66,10 +70,11 @@ def command(
     from shimmy.cli.console import print_json
     from shimmy.cli.models import find
 
-    if raw and system is not None:
-        raise click.UsageError("--raw cannot be used with --system")
+    for flag, given in (("--system", system is not None), ("--image", bool(shown.names))):
+        if raw and given:
+            raise click.UsageError(f"--raw cannot be used with {flag}")
     request = GenerateRequest(
-        prompt=_prompt(_read(prompt), system, raw=raw),
+        prompt=_prompt(_read(prompt), system, shown, raw=raw),
         sampling=msgspec.convert(
             {key: value for key, value in sampling.items() if value is not None}, SamplingParams
         ),
@@ -83,8 +88,13 @@ def command(
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 is no reason to stop
     options = entry.options(engine_options(flags, engine, n_parallel=1, log_level="error"))
+    if shown.names:
+        options = shown.must_be_seen(options, entry)
     stream = not (no_stream or as_json)
-    text, end = asyncio.run(_generate(options, request, stream=stream))
+    try:
+        text, end = asyncio.run(_generate(options, request, stream=stream))
+    except ImageError as error:
+        raise shown.named(error) from error
     if as_json:
         print_json(
             {
@@ -112,13 +122,13 @@ def _read(prompt: str | None) -> str:
     return text
 
 
-def _prompt(text: str, system: str | None, *, raw: bool) -> Prompt:
+def _prompt(text: str, system: str | None, shown: Shown, *, raw: bool) -> Prompt:
     if raw:
         return TextPrompt(text)
-    messages = [Message(role="user", content=text)]
+    messages = [Message(role="user", content=shown.marks + text)]
     if system is not None:
         messages.insert(0, Message(role="system", content=system))
-    return ChatPrompt(messages=messages)
+    return ChatPrompt(messages=messages, images=shown.images.files, image_mark=shown.images.mark)
 
 
 async def _generate(
