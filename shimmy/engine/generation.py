@@ -26,7 +26,15 @@ class Generation:
         self._cancel = cancel
         self._events = Backlog()
         self._waiter: asyncio.Future[None] | None = None
+        self._tap: Callable[[Delta], bool] | None = None
         self._done = False
+
+    def tap(self, take: Callable[[Delta], bool]) -> None:
+        """Let `take` have each delta as it comes, where the reader waits for it: no task is woken.
+
+        What it returns False for goes to the reader, and so does what it raises at. Thread: the loop's.
+        """
+        self._tap = take
 
     @property
     def n_queued(self) -> int:
@@ -72,6 +80,8 @@ class Generation:
         """Hand over an event. Thread: the loop's."""
         if self._done:
             return
+        if self._tap is not None and isinstance(event, Delta) and self._tapped(self._tap, event):
+            return
         if self._events.full and not ends(event):
             self._cancel()
             self.fail(
@@ -91,6 +101,14 @@ class Generation:
             self._events.add(error)
             self._done = True
             self._wake()
+
+    def _tapped(self, take: Callable[[Delta], bool], event: Delta) -> bool:
+        if self._waiter is None or self._waiter.done() or self._events:
+            return False
+        try:
+            return take(event)
+        except Exception:  # noqa: BLE001  whoever reads the event meets it too, and answers for it
+            return False
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

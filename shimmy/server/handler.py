@@ -82,6 +82,13 @@ async def read_body(request: web.Request) -> bytes:
 
 async def _collect(run: Run, call: Call, trace: Trace, watch: Stopwatch) -> Output:
     output = Output(call.request.n * (1 + len(call.more)), n_prompts=1 + len(call.more))
+
+    def take(event: Delta) -> bool:
+        watch.delta(event)
+        output.add(event)
+        return True
+
+    run.tap(take)
     async for event in run:
         if isinstance(event, Delta):
             watch.delta(event)
@@ -138,12 +145,27 @@ async def _stream(request: web.Request, dialect: Dialect, call: Call) -> web.Str
 async def _pump(
     stream: EventStream, run: Run, encoder: StreamEncoder, trace: Trace, watch: Stopwatch
 ) -> None:
-    """Send events as they come; those that wait together go out in one write."""
+    """Send events as they come; those that wait together go out in one write.
+
+    A delta that finds an idle client goes out from where it arrives, without waking this task.
+    """
     parts = [encoder.opening()]
     n_tokens = n_counted = 0
+
+    def take(event: Delta) -> bool:
+        nonlocal n_tokens
+        if parts or not stream.takes:
+            return False
+        if data := encoder.delta(event):
+            stream.send_now(data)
+        watch.delta(event)
+        n_tokens += event.n_tokens
+        return True
+
     try:
         if not run.n_queued:
             await stream.send(parts.pop())
+        run.tap(take)
         async for event in run:
             if isinstance(event, Delta):
                 watch.delta(event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Self
 
 import msgspec
@@ -73,6 +73,11 @@ class Run:
             error.param = f"{field}[{number}]" if self._call.more else field
         elif error.param is not None:
             error.param = self._call.names.get(error.param, error.param)
+
+    def tap(self, take: Callable[[Delta], bool]) -> None:
+        """Let `take` have deltas as they come, where there is one at a time: see `Generation.tap`."""
+        if len(self._generations) == 1 == self._call.request.n and not self._call.echo:
+            self._generations[0].tap(take)
 
     @property
     def n_queued(self) -> int:
