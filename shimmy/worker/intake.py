@@ -30,7 +30,12 @@ from shimmy.engine.types.frame import (
     Tokens,
 )
 from shimmy.engine.types.prompt import ChatPrompt
-from shimmy.errors import EngineLoadingError, InvalidRequestError, OverloadedError
+from shimmy.errors import (
+    DeadlineError,
+    EngineLoadingError,
+    InvalidRequestError,
+    OverloadedError,
+)
 from shimmy.worker.embedder import EmbedCall
 from shimmy.worker.schema import schema_field
 from shimmy.worker.timed_pool import TimedPool
@@ -195,10 +200,18 @@ class Intake:
                 param="model",
             )
         _check_room(serving, request.n)
-        tasks = serving.preparer.prepare(request_id, request, lambda: request_id in self._preparing)
-        if request.timeout is not None:
-            for task in tasks:
-                task.deadline = came + request.timeout
+        deadline = None if request.timeout is None else came + request.timeout
+
+        def wanted() -> bool:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise DeadlineError(
+                    "the request's timeout was over before its images were computed: try again later"
+                )
+            return request_id in self._preparing
+
+        tasks = serving.preparer.prepare(request_id, request, wanted)
+        for task in tasks:
+            task.deadline = deadline
         if not self._enqueue(serving, request_id, tasks):
             for task in tasks:
                 task.close()

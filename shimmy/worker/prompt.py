@@ -55,6 +55,8 @@ class PromptReader:
         Raises:
             ContextLengthError: the prompt leaves no room for a single token.
             InvalidRequestError: the prompt cannot be, or is not wanted any more.
+
+        `wanted` may raise what is said of a prompt that comes too late.
         """
         rendered: Rendered | None = None
         match request.prompt:

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from shimmy.engine.types.options import EngineOptions
-from shimmy.errors import ContextLengthError, OverloadedError
+from shimmy.errors import ContextLengthError, DeadlineError, OverloadedError
 from shimmy.llama.projector import Picture, Projector
-from tests.engine.ask import chat
+from tests.engine.ask import chat, request
 from tests.engine.integrity import checked
-from tests.engine.test_seeing import look, seeing, show
+from tests.engine.test_seeing import look, read, seeing, show
 from tests.support.vision import make_pair
 
 
@@ -101,6 +101,23 @@ async def test_images_that_nobody_waits_for_any_more_are_not_computed(
         work.may_go.set()
         assert (await look(engine, 40)).text
     assert len(work.done) == 2, "the one that had begun, and the last"
+
+
+async def test_images_are_not_computed_for_a_request_whose_time_is_over(
+    options: EngineOptions, work: Work
+) -> None:
+    work.may_go.clear()
+    late = msgspec.structs.replace(request(show(2, 3)), timeout=0.2)
+    async with checked(options) as engine:
+        first = asyncio.create_task(look(engine, 1))
+        await asyncio.to_thread(work.began.wait, 20)
+        second = asyncio.create_task(read(engine, late))
+        await asyncio.sleep(0.3)
+        work.may_go.set()
+        with pytest.raises(DeadlineError, match="before its images were computed"):
+            await second
+        assert (await first).text
+    assert len(work.done) == 1
 
 
 async def test_requests_that_wait_for_images_count_as_waiting(
