@@ -156,7 +156,9 @@ class Intake:
                         serving.adapters.set_defaults(command.scales)
                     self._answer(LoraList(command.id, serving.adapters.infos()))
                 case _:
-                    self._answer(answer(serving.preparer, command))
+                    self._answer(
+                        answer(serving.preparer, command, lambda: self._wanted(command.id))
+                    )
         except Exception as error:  # noqa: BLE001  each gets every failure of its own
             self._fail(command, Failed.of(error))
 
@@ -181,6 +183,10 @@ class Intake:
     def _answer(self, report: Answer) -> None:
         if self._known(report.id):
             self._emit(report)
+
+    def _wanted(self, command_id: int) -> bool:
+        with self._lock:
+            return command_id in self._preparing
 
     def _known(self, command_id: int) -> bool:
         """Whether somebody still waits for a command; true once, to whoever asks first."""
@@ -207,7 +213,7 @@ class Intake:
                 raise DeadlineError(
                     "the request's timeout was over before its images were computed: try again later"
                 )
-            return request_id in self._preparing
+            return self._wanted(request_id)
 
         tasks = serving.preparer.prepare(request_id, request, wanted)
         for task in tasks:
@@ -257,8 +263,8 @@ class Intake:
         self._emit(Step([(request_id, event)]))
 
 
-def answer(preparer: Preparer, command: Question) -> Answer:
-    """Return the answer to a question that needs no decode."""
+def answer(preparer: Preparer, command: Question, wanted: Callable[[], bool]) -> Answer:
+    """Return the answer to a question that needs no decode; raises if it is not `wanted` any more."""
     match command:
         case Tokenize(call_id, text, add_special, parse_special):
             tokens = preparer.tokenize(text, add_special=add_special, parse_special=parse_special)
@@ -266,7 +272,7 @@ def answer(preparer: Preparer, command: Question) -> Answer:
         case Detokenize(call_id, tokens):
             return Pieces(call_id, preparer.detokenize(tokens))
         case Render(call_id, prompt):
-            return Rendering(call_id, *preparer.render(prompt))
+            return Rendering(call_id, *preparer.render(prompt, wanted))
         case _:
             raise TypeError(f"{type(command).__name__} is not a question")
 

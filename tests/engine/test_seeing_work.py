@@ -12,6 +12,7 @@ import pytest
 from shimmy.engine.types.options import EngineOptions
 from shimmy.errors import ContextLengthError, DeadlineError, OverloadedError
 from shimmy.llama.projector import Picture, Projector
+from shimmy.worker.pictures import Pictures, Seen
 from tests.engine.ask import chat, request
 from tests.engine.integrity import checked
 from tests.engine.test_seeing import look, read, seeing, show
@@ -101,6 +102,33 @@ async def test_images_that_nobody_waits_for_any_more_are_not_computed(
         work.may_go.set()
         assert (await look(engine, 40)).text
     assert len(work.done) == 2, "the one that had begun, and the last"
+
+
+async def test_images_that_nobody_waits_for_any_more_are_not_even_read(
+    options: EngineOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, began, may_go = [], threading.Event(), threading.Event()
+
+    def see(self: Pictures, data: bytes, name: str) -> Seen:
+        began.set()
+        assert may_go.wait(20)
+        names.append(name)
+        return seen(self, data, name)
+
+    seen = Pictures.see
+    monkeypatch.setattr(Pictures, "see", see)
+    async with checked(options) as engine:
+        for show_all in (lambda: look(engine, 1, 2, 3), lambda: engine.render(show(4, 5, 6))):
+            began.clear()
+            may_go.clear()
+            task = asyncio.create_task(show_all())
+            await asyncio.to_thread(began.wait, 20)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await engine.render(chat("a command after that"))
+            may_go.set()
+        assert (await look(engine)).text
+    assert names == ["messages: image 1"] * 2
 
 
 async def test_images_are_not_computed_for_a_request_whose_time_is_over(
