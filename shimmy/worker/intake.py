@@ -163,11 +163,11 @@ class Intake:
             self._fail(command, Failed.of(error))
 
     def _give_up(self, command: Submit | Question) -> None:
-        seconds, what = self._seconds, "grammar, schema or text is"
+        seconds, why = self._seconds, "its grammar, schema or text is too large"
         if _has_images(command):
-            seconds, what = IMAGE_SECONDS, "images are"
+            seconds, why = IMAGE_SECONDS, "send fewer or smaller images"
         error = InvalidRequestError(
-            f"preparing the request took more than {seconds:g} seconds: its {what} too large",
+            f"preparing the request took more than {seconds:g} seconds: {why}",
             param="grammar" if _has_grammar(command) else None,
         )
         self._fail(command, Failed.of(error))
