@@ -54,6 +54,8 @@ class Images:
         Raises:
             ImageError: it is none, or too large, or there are too many; names `field`.
         """
+        if isinstance(data, str):
+            raise _bad(field, "is a text: it is to be the bytes of an image file")
         if not data:
             raise _bad(field, "is empty: it is to be an image file")
         if len(data) > MAX_IMAGE_BYTES:

@@ -186,6 +186,11 @@ def test_images_belong_to_users_and_tools(role):
     assert caught.value.param == "messages[1].images"
 
 
+def test_a_files_name_in_its_place_is_refused():
+    with pytest.raises(ImageError, match="bytes of an image file"):
+        gathered(ChatPrompt(messages=[user("Hi", "cat.png")]))
+
+
 def test_a_message_with_what_is_no_image_is_named():
     with pytest.raises(ImageError) as caught:
         gathered(ChatPrompt(messages=[user("Hi", PNG, b"text")]))
