@@ -33,6 +33,9 @@ _SIGNATURES = {
     "image/webp": rb"RIFF.{4}WEBP",
     "image/gif": rb"GIF8[79]a",
 }
+# of a data: URL, before its data
+_MAX_HEAD = 1000
+_SPACES = b" \t\r\n\v\f"
 _ROLES = ("user", "tool")
 
 
@@ -51,6 +54,8 @@ class Images:
         Raises:
             ImageError: it is none, or too large, or there are too many; names `field`.
         """
+        if isinstance(data, str):
+            raise _bad(field, "is a text: it is to be the bytes of an image file")
         if not data:
             raise _bad(field, "is empty: it is to be an image file")
         if len(data) > MAX_IMAGE_BYTES:
@@ -79,6 +84,7 @@ class Images:
     def add_url(self, url: str, field: str) -> str:
         """Take in an image as a data: URL. Raises: as `add`, and where it is another kind of URL."""
         head, comma, text = url.partition(",")
+        head = head[:_MAX_HEAD]
         scheme, colon, media = head.partition(":")
         if not (colon and scheme.strip().lower() == "data"):
             raise _bad(
@@ -172,7 +178,7 @@ def _decoded(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except ValueError:
         # lines, as mail and `base64` have them; to look for them first would take longer
-        return base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode(text.encode("ascii").translate(None, _SPACES), validate=True)
 
 
 def _bad(field: str, what: str) -> ImageError:

@@ -63,10 +63,21 @@ class Cells:
         """Return the state of a whole sequence, of one with all its cells."""
         return self._context.state.copy_out(seq_id)
 
-    def restore(self, seq_id: int, data: NDArray[np.uint8] | memoryview, n_tokens: int) -> None:
-        """Make a sequence what `save` returned; raises `LlamaError`, and leaves it empty then."""
+    def restore(
+        self,
+        seq_id: int,
+        data: NDArray[np.uint8] | memoryview,
+        n_tokens: int,
+        *,
+        with_media: bool = False,
+    ) -> None:
+        """Make a sequence what `save` returned; raises `LlamaError`, and leaves it empty then.
+
+        `with_media`: some of the tokens are a medium's, which may take fewer positions than tokens.
+        """
         self._context.state.copy_in(data, seq_id)
-        if self._context.memory.seq_pos_max(seq_id) != n_tokens - 1:
+        last = self._context.memory.seq_pos_max(seq_id)
+        if last is None or last >= n_tokens or (last < n_tokens - 1 and not with_media):
             self.remove(seq_id)
             raise LlamaError(f"the state is not that of {n_tokens} tokens")
 
@@ -94,7 +105,14 @@ class WindowCells:
         with self._named(seq_id) as named:
             return self._context.state.copy_out(named, StateFlags.PARTIAL_ONLY)
 
-    def restore(self, seq_id: int, data: NDArray[np.uint8] | memoryview, n_tokens: int) -> None:
+    def restore(
+        self,
+        seq_id: int,
+        data: NDArray[np.uint8] | memoryview,
+        n_tokens: int,
+        *,
+        with_media: bool = False,  # noqa: ARG002  no model has both, windows and positions in two dimensions
+    ) -> None:
         """Let a sequence of `n_tokens` see that again; raises `LlamaError`, and it sees nothing then.
 
         Without a scratch sequence its other cells are lost too, if there are not enough free ones.

@@ -123,8 +123,8 @@ class ChatRenderer:
     def _tokenize_pieces(self, pieces: list[tuple[str, bool]], *, first: bool = True) -> list[int]:
         """Tokenise (text, literal) pieces, as if they were one text; only the `first` has a BOS."""
         tokens: list[int] = []
-        if pieces and not pieces[0][1]:
-            text = pieces[0][0]
+        if not pieces or not pieces[0][1]:
+            text = pieces[0][0] if pieces else ""
             tokens = self._tokenize(text) if first else self._ids(text, special=True)
         if len(pieces) < 2 and tokens:
             return tokens
@@ -192,6 +192,11 @@ def _check(prompt: ChatPrompt, sampling: SamplingParams) -> None:
             raise InvalidRequestError(
                 f"messages: {message.role!r} is no name of a role", param="messages"
             )
+    if prompt.images and not prompt.image_mark:
+        raise InvalidRequestError(
+            "image_mark: give the text that stands for each of the images in the messages",
+            param="image_mark",
+        )
     if prompt.continue_final:
         _check_continued(prompt)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from shimmy.errors import LlamaError
 from shimmy.worker.lora_set import NO_LORAS, LoraSet, salt
+from shimmy.worker.medium import n_text
 from shimmy.worker.resident import WORD
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ class States(Protocol):
     def save(self, seq_id: int) -> NDArray[np.uint8]:
         """Return its state."""
 
-    def restore(self, seq_id: int, data: NDArray[np.uint8], n_tokens: int) -> None:
+    def restore(
+        self, seq_id: int, data: NDArray[np.uint8], n_tokens: int, *, with_media: bool
+    ) -> None:
         """Give it the state of `n_tokens` tokens; raises `LlamaError`, and it has none then."""
 
 
@@ -130,8 +133,9 @@ class Checkpoints:
         data = self._cache.get(name)
         if data is None:
             return False
+        n_tokens = len(tokens) // WORD
         try:
-            self._states.restore(seq_id, data, len(tokens) // WORD)
+            self._states.restore(seq_id, data, n_tokens, with_media=n_text(tokens) < n_tokens)
         except LlamaError:
             return False
         self._cache.touch([name])

@@ -30,7 +30,12 @@ from shimmy.engine.types.frame import (
     Tokens,
 )
 from shimmy.engine.types.prompt import ChatPrompt
-from shimmy.errors import EngineLoadingError, InvalidRequestError, OverloadedError
+from shimmy.errors import (
+    DeadlineError,
+    EngineLoadingError,
+    InvalidRequestError,
+    OverloadedError,
+)
 from shimmy.worker.embedder import EmbedCall
 from shimmy.worker.schema import schema_field
 from shimmy.worker.timed_pool import TimedPool
@@ -151,16 +156,18 @@ class Intake:
                         serving.adapters.set_defaults(command.scales)
                     self._answer(LoraList(command.id, serving.adapters.infos()))
                 case _:
-                    self._answer(answer(serving.preparer, command))
+                    self._answer(
+                        answer(serving.preparer, command, lambda: self._wanted(command.id))
+                    )
         except Exception as error:  # noqa: BLE001  each gets every failure of its own
             self._fail(command, Failed.of(error))
 
     def _give_up(self, command: Submit | Question) -> None:
-        seconds, what = self._seconds, "grammar, schema or text is"
+        seconds, why = self._seconds, "its grammar, schema or text is too large"
         if _has_images(command):
-            seconds, what = IMAGE_SECONDS, "images are"
+            seconds, why = IMAGE_SECONDS, "send fewer or smaller images"
         error = InvalidRequestError(
-            f"preparing the request took more than {seconds:g} seconds: its {what} too large",
+            f"preparing the request took more than {seconds:g} seconds: {why}",
             param="grammar" if _has_grammar(command) else None,
         )
         self._fail(command, Failed.of(error))
@@ -176,6 +183,10 @@ class Intake:
     def _answer(self, report: Answer) -> None:
         if self._known(report.id):
             self._emit(report)
+
+    def _wanted(self, command_id: int) -> bool:
+        with self._lock:
+            return command_id in self._preparing
 
     def _known(self, command_id: int) -> bool:
         """Whether somebody still waits for a command; true once, to whoever asks first."""
@@ -195,10 +206,18 @@ class Intake:
                 param="model",
             )
         _check_room(serving, request.n)
-        tasks = serving.preparer.prepare(request_id, request, lambda: request_id in self._preparing)
-        if request.timeout is not None:
-            for task in tasks:
-                task.deadline = came + request.timeout
+        deadline = None if request.timeout is None else came + request.timeout
+
+        def wanted() -> bool:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise DeadlineError(
+                    "the request's timeout was over before its images were computed: try again later"
+                )
+            return self._wanted(request_id)
+
+        tasks = serving.preparer.prepare(request_id, request, wanted)
+        for task in tasks:
+            task.deadline = deadline
         if not self._enqueue(serving, request_id, tasks):
             for task in tasks:
                 task.close()
@@ -244,8 +263,8 @@ class Intake:
         self._emit(Step([(request_id, event)]))
 
 
-def answer(preparer: Preparer, command: Question) -> Answer:
-    """Return the answer to a question that needs no decode."""
+def answer(preparer: Preparer, command: Question, wanted: Callable[[], bool]) -> Answer:
+    """Return the answer to a question that needs no decode; raises if it is not `wanted` any more."""
     match command:
         case Tokenize(call_id, text, add_special, parse_special):
             tokens = preparer.tokenize(text, add_special=add_special, parse_special=parse_special)
@@ -253,7 +272,7 @@ def answer(preparer: Preparer, command: Question) -> Answer:
         case Detokenize(call_id, tokens):
             return Pieces(call_id, preparer.detokenize(tokens))
         case Render(call_id, prompt):
-            return Rendering(call_id, *preparer.render(prompt))
+            return Rendering(call_id, *preparer.render(prompt, wanted))
         case _:
             raise TypeError(f"{type(command).__name__} is not a question")
 

@@ -28,6 +28,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 MAX_PIXELS = 64_000_000
 """Of one image: three bytes each, before it is made smaller."""
 
+MAX_RATIO = 200
+"""Of an image's sides: where its size decides, a strip becomes many times the most tokens that an image may be."""
+
 MAX_BYTES = 256 << 20
 """Of embeddings that are kept for the next turn."""
 
@@ -120,6 +123,12 @@ def read_image(data: bytes, name: str) -> Image:
                 raise ImageError(
                     f"{name}: {image.width}x{image.height} pixels are more than {MAX_PIXELS}: "
                     "send a smaller image",
+                    param="messages",
+                )
+            if max(image.size) > MAX_RATIO * min(image.size):
+                raise ImageError(
+                    f"{name}: of {image.width}x{image.height} pixels, one side is more than "
+                    f"{MAX_RATIO} times the other: send an image that is less narrow",
                     param="messages",
                 )
             upright = ImageOps.exif_transpose(image)

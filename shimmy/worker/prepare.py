@@ -66,7 +66,7 @@ class Preparer:
     def prepare(
         self, request_id: int, request: GenerateRequest, wanted: Callable[[], bool]
     ) -> list[Task]:
-        """Return a task for each choice, ready to run; images are computed only while they are `wanted`.
+        """Return a task for each choice, ready to run; images are read and computed only while it is `wanted`.
 
         Raises:
             ContextLengthError: the prompt leaves no room for a single token.
@@ -107,9 +107,9 @@ class Preparer:
         check_tokens(self._vocab, tokens, "tokens")
         return [self._token_bytes[token] for token in tokens]
 
-    def render(self, prompt: ChatPrompt) -> tuple[str, int]:
+    def render(self, prompt: ChatPrompt, wanted: Callable[[], bool]) -> tuple[str, int]:
         """Return the text of a conversation as the model reads it, and its length in tokens."""
-        reading, rendered = self._prompts.chat(prompt, SamplingParams())
+        reading, rendered = self._prompts.chat(prompt, SamplingParams(), wanted)
         return rendered.prompt, len(reading.tokens)
 
     def _check_scores(self, request: GenerateRequest, reading: Reading) -> None:

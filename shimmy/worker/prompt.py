@@ -50,16 +50,18 @@ class PromptReader:
     ) -> tuple[Reading, Rendered | None]:
         """Return a request's prompt, and how the answer is to be read if it is a conversation.
 
-        Images are computed only for a prompt that can be, and as long as it is `wanted`.
+        Images are read only as long as the prompt is `wanted`, and computed only for one that can be.
 
         Raises:
             ContextLengthError: the prompt leaves no room for a single token.
             InvalidRequestError: the prompt cannot be, or is not wanted any more.
+
+        `wanted` may raise what is said of a prompt that comes too late.
         """
         rendered: Rendered | None = None
         match request.prompt:
             case ChatPrompt():
-                reading, rendered = self.chat(request.prompt, request.sampling)
+                reading, rendered = self.chat(request.prompt, request.sampling, wanted)
             case TextPrompt() | TokenPrompt():
                 reading = Reading(read_tokens(self._vocab, request.prompt, "prompt"))
             case InfillPrompt():
@@ -76,7 +78,9 @@ class PromptReader:
         self._compute(reading, wanted)
         return reading, rendered
 
-    def chat(self, prompt: ChatPrompt, sampling: SamplingParams) -> tuple[Reading, Rendered]:
+    def chat(
+        self, prompt: ChatPrompt, sampling: SamplingParams, wanted: Callable[[], bool]
+    ) -> tuple[Reading, Rendered]:
         """Return a conversation's tokens with its images among them, and how its answer is to be read.
 
         The images are not computed yet; those that do not fit into the context are only counted. Raises `InvalidRequestError` where the template, or an image, cannot be.
@@ -89,6 +93,7 @@ class PromptReader:
         rendered, texts = self._chat.render(prompt, sampling)
         reading = Reading(texts[0])
         for i, text in enumerate(texts[1:]):
+            _check_wanted(wanted)
             self._add_image(prompt.images[i], f"messages: image {i + 1}", reading)
             reading.tokens.extend(text)
         return reading, rendered
@@ -111,8 +116,7 @@ class PromptReader:
         if self._pictures is None:
             return
         for seen in reading.seen:
-            if not wanted():
-                raise InvalidRequestError("nobody waits for this request any more")
+            _check_wanted(wanted)
             self._pictures.compute(seen)
 
     def _infill(self, prompt: InfillPrompt, max_tokens: int | None) -> list[int]:
@@ -129,6 +133,11 @@ class PromptReader:
             if token is not None:
                 return [token]
         raise InvalidRequestError("the prompt is empty, and the model has no token to begin with")
+
+
+def _check_wanted(wanted: Callable[[], bool]) -> None:
+    if not wanted():
+        raise InvalidRequestError("nobody waits for this request any more")
 
 
 def read_tokens(vocab: Vocab, prompt: TextPrompt | TokenPrompt, param: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 
 import pytest
 
@@ -83,6 +84,19 @@ def test_another_media_type_is_refused_with_those_that_are_taken(media_type):
 )
 def test_what_is_not_base64_is_refused(url):
     assert "base64" in refused(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["data:image/png" + ";" * 4_000_000, "data:image/png;base64," + "A " * 2_000_000 + "#"],
+    ids=["parameters", "spaces"],
+)
+def test_what_is_refused_takes_little_more_memory_than_it_is_long(url):
+    tracemalloc.start()
+    refused(url)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 5 * len(url)
 
 
 def test_an_empty_image_is_refused():
@@ -170,6 +184,11 @@ def test_images_belong_to_users_and_tools(role):
     with pytest.raises(ImageError, match="user or tool") as caught:
         gathered(ChatPrompt(messages=[user("Hi"), Message(role=role, images=[PNG])]))
     assert caught.value.param == "messages[1].images"
+
+
+def test_a_files_name_in_its_place_is_refused():
+    with pytest.raises(ImageError, match="bytes of an image file"):
+        gathered(ChatPrompt(messages=[user("Hi", "cat.png")]))
 
 
 def test_a_message_with_what_is_no_image_is_named():

@@ -10,11 +10,12 @@ import msgspec
 import pytest
 
 from shimmy.engine.types.options import EngineOptions
-from shimmy.errors import ContextLengthError, OverloadedError
+from shimmy.errors import ContextLengthError, DeadlineError, OverloadedError
 from shimmy.llama.projector import Picture, Projector
-from tests.engine.ask import chat
+from shimmy.worker.pictures import Pictures, Seen
+from tests.engine.ask import chat, request
 from tests.engine.integrity import checked
-from tests.engine.test_seeing import look, seeing, show
+from tests.engine.test_seeing import look, read, seeing, show
 from tests.support.vision import make_pair
 
 
@@ -101,6 +102,50 @@ async def test_images_that_nobody_waits_for_any_more_are_not_computed(
         work.may_go.set()
         assert (await look(engine, 40)).text
     assert len(work.done) == 2, "the one that had begun, and the last"
+
+
+async def test_images_that_nobody_waits_for_any_more_are_not_even_read(
+    options: EngineOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, began, may_go = [], threading.Event(), threading.Event()
+
+    def see(self: Pictures, data: bytes, name: str) -> Seen:
+        began.set()
+        assert may_go.wait(20)
+        names.append(name)
+        return seen(self, data, name)
+
+    seen = Pictures.see
+    monkeypatch.setattr(Pictures, "see", see)
+    async with checked(options) as engine:
+        for show_all in (lambda: look(engine, 1, 2, 3), lambda: engine.render(show(4, 5, 6))):
+            began.clear()
+            may_go.clear()
+            task = asyncio.create_task(show_all())
+            await asyncio.to_thread(began.wait, 20)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await engine.render(chat("a command after that"))
+            may_go.set()
+        assert (await look(engine)).text
+    assert names == ["messages: image 1"] * 2
+
+
+async def test_images_are_not_computed_for_a_request_whose_time_is_over(
+    options: EngineOptions, work: Work
+) -> None:
+    work.may_go.clear()
+    late = msgspec.structs.replace(request(show(2, 3)), timeout=0.2)
+    async with checked(options) as engine:
+        first = asyncio.create_task(look(engine, 1))
+        await asyncio.to_thread(work.began.wait, 20)
+        second = asyncio.create_task(read(engine, late))
+        await asyncio.sleep(0.3)
+        work.may_go.set()
+        with pytest.raises(DeadlineError, match="before its images were computed"):
+            await second
+        assert (await first).text
+    assert len(work.done) == 1
 
 
 async def test_requests_that_wait_for_images_count_as_waiting(

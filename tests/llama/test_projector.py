@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shimmy.errors import ClosedError, InvalidRequestError, ModelLoadError
+from shimmy.errors import ClosedError, InvalidRequestError, LlamaError, ModelLoadError
 from shimmy.llama import Batch, Context, ContextParams, Model
 from shimmy.llama._ffi import check, ffi, lib
 from shimmy.llama.projector import Picture, Projector, ProjectorParams, projector_size
 from shimmy.llama.row_sampler import RowSampler
 from shimmy.llama.stepper import StepCode, Stepper
+from shimmy.worker.cells import Cells
 from tests.support.vision import Kind, make_pair, picture
 
 KINDS: tuple[Kind, ...] = ("llava", "qwen2vl", "gemma3")
@@ -401,3 +402,22 @@ def test_pixels_that_are_no_image_are_refused(pair_of: Callable[[Kind], Pair]) -
             Picture(projector, b"12345", 2, 2)
         with pytest.raises(InvalidRequestError, match="without pixels"):
             Picture(projector, b"", 0, 0)
+
+
+def test_a_sequence_with_an_image_is_restored_whole(seeing: tuple[Model, Projector]) -> None:
+    model, projector = seeing
+    prompt = Prompt(model, projector, 1)
+    before = prompt.bites[0] + prompt.bites[1] + 1  # of the text behind it
+    with new_context(model) as context, Stepper(context, 2) as stepper:
+        cells = Cells(context)
+        open_row(stepper, model, prompt)
+        feed(stepper, [*prompt.bites[:2], 1])
+        state = cells.save(0)
+        expected = feed(stepper, [prompt.bites[2] - 1])
+        stepper.close_row(0)
+        cells.remove(0)
+        cells.restore(1, state, before, with_media=True)
+        open_row(stepper, model, prompt, row=1, n_past=before)
+        assert feed(stepper, [prompt.bites[2] - 1], row=1) == expected
+        with pytest.raises(LlamaError, match="not that of"):
+            cells.restore(1, state, before - prompt.bites[1], with_media=True)

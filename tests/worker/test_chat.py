@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 
 from shimmy.engine.types.prompt import ChatPrompt, Message, Tool, ToolCall
@@ -16,7 +17,7 @@ from shimmy.llama import Model
 from shimmy.llama.chat import ChatTemplate, OutputParser, Rendered
 from shimmy.worker.chat import ChatRenderer
 from tests.support import templates
-from tests.support.tiny_gguf import token_id
+from tests.support.tiny_gguf import token_id, write_model
 
 WEATHER, SEARCH = (Tool(**tool["function"]) for tool in (templates.WEATHER, templates.SEARCH))
 ASK = [Message(role="user", content="hi")]
@@ -227,6 +228,24 @@ def test_a_forced_call_cannot_continue_a_text(render: Render) -> None:
 )
 def test_only_an_assistants_text_can_be_continued(render: Render, last: Message) -> None:
     assert refused(render, messages=[*ASK, last], continue_final=True)[0] == "messages"
+
+
+def test_images_without_a_mark_are_refused(render: Render) -> None:
+    param, message = refused(render, images=[b""])
+    assert (param, "stands for each of the images" in message) == ("image_mark", True)
+
+
+def test_what_begins_with_an_image_begins_with_bos(tmp_path: Path) -> None:
+    bos = {"tokenizer.ggml.add_bos_token": (True, gguf.GGUFValueType.BOOL)}
+    with (
+        Model.load(write_model(tmp_path / "bos.gguf", fields=bos)) as model,
+        ChatTemplate(model, "{{ messages[0]['content'] }}") as template,
+    ):
+        renderer = ChatRenderer(model.vocab, template)
+        said = [Message(role="user", content="<m>b<m>")]
+        prompt = ChatPrompt(messages=said, images=[b"", b""], image_mark="<m>")
+        _, tokens = renderer.render(prompt, SamplingParams())
+    assert tokens == [[token_id("<|endoftext|>")], [token_id("b")], []]
 
 
 class TestControlTokens:

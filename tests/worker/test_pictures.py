@@ -110,6 +110,22 @@ def test_an_image_of_too_many_pixels_is_refused_before_they_are_read(
         read_image(data, "image 1")
 
 
+@pytest.mark.parametrize("size", [(201, 1), (1, 201), (16_000_000, 1)])
+def test_a_strip_is_refused_before_it_is_read(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # qwen2vl would make 256000 tokens of the last, whatever --image-max-tokens says, in gigabytes
+    data = encoded(Image.new("1", size), "PNG")
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("read"))
+    with pytest.raises(InvalidRequestError, match="more than 200 times the other"):
+        read_image(data, "image 1")
+
+
+@pytest.mark.parametrize("size", [(200, 1), (1, 200)])
+def test_a_narrow_image_is_read(size: tuple[int, int]) -> None:
+    assert read_image(encoded(Image.new("1", size), "PNG"), "image 1").size == size
+
+
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF"])
 def test_damaged_files_raise_nothing_but_a_refusal(form: str) -> None:
     rng = random.Random(form)
