@@ -90,12 +90,13 @@ struct shm_row_params {
     int32_t             n_prompt_logprobs; /* the same for the tokens of the prompt, which then shares no cells */
     const llama_token * stop_tokens;       /* that end the row unseen; copied */
     int32_t             n_stop_tokens;
-    int64_t             grammar_us; /* of CPU that a token may take where there is a grammar; 0: no limit */
+    int64_t             grammar_us;      /* of CPU that a token may take where there is a grammar; 0: no limit */
     const struct shm_row_medium * media; /* in the order of their starts */
     int32_t                       n_media;
 };
 
-/* How many of a row's waiting tokens to feed in this step: a medium whole and by itself, or tokens up to the next one. */
+/* How many of a row's waiting tokens to feed in this step: a medium whole and by itself, or tokens up to the next one.
+ */
 struct shm_bite {
     int32_t row;
     int32_t n_tokens;
@@ -178,11 +179,11 @@ SHM_API int shm_row_advance(struct shm_stepper * stepper, int32_t row, int32_t n
  * every sequence that holds them; without, they are dropped, and their tokens wait to be fed. 0, or SHM_FAULT. */
 SHM_API int shm_row_shift(struct shm_stepper * stepper, int32_t row, int32_t n_keep, int32_t n_discard, bool move);
 
-/* Feeds the bites, tokens in one decode and each medium in its own, and samples every row that has no token waiting after it.
- * With `more`, where each row of the plan then has one token to feed and no end, the step that feeds those begins at
- * once beside the caller (result->in_flight). While a step is in flight, the context and the rows are its own, and
- * shm_step without a plan waits for it; so does shm_stepper_free, and nothing else. An enum shm_step_code, or SHM_FAULT:
- * then the context is not to be trusted any more. */
+/* Feeds the bites, tokens in one decode and each medium in its own, and samples every row that has no token waiting
+ * after it. With `more`, where each row of the plan then has one token to feed and no end, the step that feeds those
+ * begins at once beside the caller (result->in_flight). While a step is in flight, the context and the rows are its
+ * own, and shm_step without a plan waits for it; so does shm_stepper_free, and nothing else. An enum shm_step_code, or
+ * SHM_FAULT: then the context is not to be trusted any more. */
 SHM_API int32_t shm_step(struct shm_stepper * stepper, const struct shm_bite * plan, int32_t n_plan, bool more,
                          struct shm_step_result * result);
 

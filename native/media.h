@@ -42,8 +42,8 @@ struct shm_piece {
 };
 
 /* Cuts an image of nx * ny pixels, three bytes (RGB) each, row by row. Any thread. NULL on a fault. */
-SHM_API struct shm_picture * shm_picture_new(const struct shm_projector * projector, const uint8_t * pixels,
-                                             int32_t nx, int32_t ny);
+SHM_API struct shm_picture * shm_picture_new(const struct shm_projector * projector, const uint8_t * pixels, int32_t nx,
+                                             int32_t ny);
 SHM_API void                 shm_picture_free(struct shm_picture * picture);
 SHM_API int32_t              shm_picture_n_pieces(const struct shm_picture * picture);
 

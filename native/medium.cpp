@@ -63,7 +63,7 @@ int32_t decode_medium(llama_context * ctx, const medium & what, llama_seq_id seq
         std::vector<llama_seq_id *> ids(static_cast<size_t>(n), &seq_id);
         std::vector<int8_t>         outputs(static_cast<size_t>(n), 0);
         // llama_batch has no const; llama_decode only reads
-        auto * embeddings = const_cast<float *>(what.embeddings.data() + static_cast<size_t>(begin) * n_embd);
+        auto * embeddings       = const_cast<float *>(what.embeddings.data() + static_cast<size_t>(begin) * n_embd);
         const llama_batch batch = {n, nullptr, embeddings, where.data(), n_ids.data(), ids.data(), outputs.data()};
         const int32_t     code  = llama_decode(ctx, batch);
         if (code != 0) {

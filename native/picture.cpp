@@ -39,9 +39,9 @@ mtmd_context_params params_of(const shm_projector_params & given) {
 // `text` has the marker in the image's place.
 mtmd::input_chunks_ptr cut(mtmd_context * ctx, const std::string & text, const mtmd::bitmap & image) {
     mtmd::input_chunks_ptr chunks(mtmd_input_chunks_init());
-    const mtmd_input_text input = {text.data(), text.size(), /*add_special=*/false, /*parse_special=*/true};
-    const mtmd_bitmap *   list  = image.ptr.get();
-    const int32_t         code  = mtmd_tokenize(ctx, chunks.get(), &input, &list, 1);
+    const mtmd_input_text  input = {text.data(), text.size(), /*add_special=*/false, /*parse_special=*/true};
+    const mtmd_bitmap *    list  = image.ptr.get();
+    const int32_t          code  = mtmd_tokenize(ctx, chunks.get(), &input, &list, 1);
     if (code != 0) {
         throw std::invalid_argument("the projector cannot take an image of " + std::to_string(image.nx()) + "x" +
                                     std::to_string(image.ny()) + " pixels");
@@ -73,7 +73,10 @@ size_t encode(shm_projector & projector, shm::medium & what) {
         const float * found = mtmd_get_output_embd(ctx);
         what.embeddings.assign(found, found + projector.n_embd * static_cast<size_t>(what.n_tokens));
         // its pixels are not needed any more
-        what.chunk.reset(mtmd_input_chunk_get_placeholder(what.chunk.get()));
+        mtmd::input_chunk_ptr without_pixels(mtmd_input_chunk_get_placeholder(what.chunk.get()));
+        if (without_pixels != nullptr) {
+            what.chunk = std::move(without_pixels);
+        }
     }
     return what.embeddings.size() * sizeof(float);
 }

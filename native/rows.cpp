@@ -37,7 +37,7 @@ namespace {
 std::vector<shm::medium_span> spans_of(const shm_row_params & params, const llama_token * tokens, int32_t n_tokens,
                                        int32_t n_vocab) {
     std::vector<shm::medium_span> spans;
-    int32_t                       at = 0;
+    int32_t                       at         = 0;
     const auto                    check_text = [&](int32_t end) {
         for (; at < end; at++) {
             require(tokens[at] >= 0 && tokens[at] < n_vocab, "tokens: a token is not in the vocabulary");

@@ -1,5 +1,5 @@
-// stepper: the rows of one context, and the step that feeds and samples them. The step is in stepper.cpp, what is done
-// to a row between steps in rows.cpp.
+// stepper: the rows of one context, and the step that feeds and samples them. The step is in feed.cpp and
+// stepper.cpp, what is done to a row between steps in rows.cpp.
 //
 // The tokens of a row that are not in its cells wait to be fed; there is no other difference between taking in a prompt
 // and generating. A row that has been fed all its tokens samples the next one, which then waits. Rewinding a row
