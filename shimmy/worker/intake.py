@@ -30,7 +30,8 @@ from shimmy.engine.types.frame import (
     Tokens,
 )
 from shimmy.engine.types.prompt import ChatPrompt
-from shimmy.errors import EngineLoadingError, InvalidRequestError, OverloadedError
+from shimmy.errors import DeadlineError, EngineLoadingError, InvalidRequestError, OverloadedError
+from shimmy.worker.alarm import Alarm
 from shimmy.worker.embedder import EmbedCall
 from shimmy.worker.schema import schema_field
 from shimmy.worker.timed_pool import TimedPool
@@ -85,6 +86,8 @@ class Intake:
         self._images = TimedPool(1, IMAGE_SECONDS)
         # nothing is computed to count tokens
         self._counts = TimedPool(1, IMAGE_SECONDS)
+        # what waits for a thread cannot look at its own time
+        self._alarm = Alarm(self._expire)
         self._lock = threading.Lock()
         self._serving: Serving | None = None
         # Requests and calls that the loop does not know yet, and that nobody has given up.
@@ -105,6 +108,7 @@ class Intake:
         self._pool.close()
         self._images.close()
         self._counts.close()
+        self._alarm.close()
 
     def take(self, command: Submit | Question) -> None:
         """Prepare a command and hand it on, on a thread of the pool."""
@@ -123,6 +127,8 @@ class Intake:
             except OverloadedError as error:
                 self._fail(command, Failed.of(error))
                 return
+        if isinstance(command, Submit) and command.request.timeout is not None:
+            self._alarm.set(command.id, came + command.request.timeout, self._preparing)
         pool.submit(lambda: self._handle(command, came), lambda: self._give_up(command))
 
     def cancel(self, command_id: int) -> None:
@@ -164,6 +170,14 @@ class Intake:
             param="grammar" if _has_grammar(command) else None,
         )
         self._fail(command, Failed.of(error))
+
+    def _expire(self, request_id: int) -> None:
+        """End a request whose timeout is over before the loop knows it."""
+        if self._known(request_id):
+            error = DeadlineError(
+                "the request's timeout was over before it was prepared: try again later"
+            )
+            self._tell(request_id, Failed.of(error))
 
     def _fail(self, command: Submit | Question, failure: Failed) -> None:
         if not self._known(command.id):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 
 import msgspec
 import pytest
 
 from shimmy.engine.types.options import EngineOptions
-from shimmy.errors import ContextLengthError, OverloadedError
+from shimmy.errors import ContextLengthError, DeadlineError, OverloadedError
 from shimmy.llama.projector import Picture, Projector
-from tests.engine.ask import chat
+from tests.engine.ask import chat, request
 from tests.engine.integrity import checked
 from tests.engine.test_seeing import look, seeing, show
 from tests.support.vision import make_pair
@@ -100,6 +101,29 @@ async def test_images_that_nobody_waits_for_any_more_are_not_computed(
         await engine.render(chat("a command after those"))
         work.may_go.set()
         assert (await look(engine, 40)).text
+    assert len(work.done) == 2, "the one that had begun, and the last"
+
+
+async def test_a_timeout_ends_the_wait_for_images_at_once(
+    options: EngineOptions, work: Work
+) -> None:
+    async def timed(*seeds: int) -> None:
+        asked = msgspec.structs.replace(request(show(*seeds)), timeout=0.2)
+        async with engine.generate(asked) as generation:
+            async for _ in generation:
+                pass
+
+    work.may_go.clear()
+    async with checked(options) as engine:
+        began = time.monotonic()
+        first = asyncio.create_task(timed(1, 2))
+        await asyncio.to_thread(work.began.wait, 20)
+        later = [asyncio.create_task(timed(i)) for i in (3, 4)]
+        outcomes = await asyncio.gather(first, *later, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [DeadlineError] * 3
+        assert 0.2 <= time.monotonic() - began < 5
+        work.may_go.set()
+        assert (await look(engine, 5)).text
     assert len(work.done) == 2, "the one that had begun, and the last"
 
 
