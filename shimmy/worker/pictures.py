@@ -6,7 +6,6 @@ also where one took too long and was replaced.
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -31,6 +30,9 @@ MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 << 20
 """Of embeddings that are kept for the next turn."""
 
+MAX_IDS = 4096
+"""Images whose tokens are remembered when nothing else of them is kept: cells may still hold them."""
+
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Seen:
@@ -39,6 +41,27 @@ class Seen:
     key: bytes
     picture: Picture
     tokens: list[list[int]]
+
+
+class _Ids:
+    """The numbers of images' pieces: the same for the same image, and never given to another."""
+
+    def __init__(self) -> None:
+        # -1 is llama.cpp's own
+        self._next = -2
+        # the first piece's by the image's digest, the longest unused first; the others follow downwards
+        self._first: OrderedDict[bytes, int] = OrderedDict()
+
+    def first(self, key: bytes, n_pieces: int) -> int:
+        """Return the number of the first of an image's pieces, which are as many each time."""
+        first = self._first.pop(key, None)
+        if first is None:
+            first = self._next
+            self._next -= n_pieces
+        self._first[key] = first
+        if len(self._first) > MAX_IDS:
+            self._first.popitem(last=False)
+        return first
 
 
 class Pictures:
@@ -56,8 +79,7 @@ class Pictures:
         # the computed ones with their embeddings' bytes, the longest unused first
         self._kept: OrderedDict[bytes, tuple[Seen, int]] = OrderedDict()
         self._n_bytes = 0
-        # -1 is llama.cpp's own
-        self._ids = itertools.count(-2, -1)
+        self._ids = _Ids()
 
     def see(self, data: bytes, name: str) -> Seen:
         """Return what an image's file becomes, which is called `name` in errors; it may not be computed yet.
@@ -99,9 +121,10 @@ class Pictures:
                 f"{self._n_ubatch}: start the server with -ub {largest} or more",
                 param="messages",
             )
+        first = self._ids.first(key, len(picture.pieces))
         tokens = [
-            [next(self._ids)] * piece.n_cells if piece.is_medium else piece.tokens
-            for piece in picture.pieces
+            [first - i] * piece.n_cells if piece.is_medium else piece.tokens
+            for i, piece in enumerate(picture.pieces)
         ]
         return Seen(key, picture, tokens)
 

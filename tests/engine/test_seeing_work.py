@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from shimmy.engine.types.options import EngineOptions
 from shimmy.errors import ContextLengthError, DeadlineError, OverloadedError
 from shimmy.llama.projector import Picture, Projector
+from shimmy.worker import worker
+from shimmy.worker.pictures import Pictures
 from tests.engine.ask import chat, request
 from tests.engine.integrity import checked
 from tests.engine.test_seeing import look, seeing, show
@@ -140,3 +143,16 @@ async def test_requests_that_wait_for_images_count_as_waiting(
         work.may_go.set()
         assert all(answer.text for answer in await asyncio.gather(*looks))
         assert (await look(engine, 3)).text
+
+
+async def test_cells_of_an_image_are_shared_when_it_had_to_be_computed_again(
+    options: EngineOptions, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "Pictures", partial(Pictures, max_bytes=1))
+    async with checked(options) as engine:
+        first = await look(engine, 1)
+        await look(engine, 2)
+        again = await look(engine, 1)
+    assert len(work.done) == 3
+    assert again.text == first.text
+    assert again.end.usage.cached_tokens == first.end.usage.prompt_tokens - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -193,8 +194,8 @@ def test_an_image_that_comes_twice_before_it_is_computed_has_the_same_tokens(mak
 
 def test_an_image_that_is_only_counted_is_not_kept(make: Make) -> None:
     seeing, projector = make(1000)
-    first = seeing.see(image(1), "image 1").tokens
-    assert seeing.see(image(1), "image 1").tokens != first
+    gone = weakref.ref(seeing.see(image(1), "image 1"))
+    assert gone() is None
     assert projector.n_encoded == 0
 
 
@@ -203,3 +204,24 @@ def test_the_image_seen_longest_ago_is_forgotten_first(make: Make) -> None:
     for red in (1, 2, 1, 3, 1, 2):
         seeing.compute(seeing.see(image(red), "image 1"))
     assert projector.n_encoded == 4  # the second twice
+
+
+def test_an_image_that_is_computed_again_has_the_tokens_that_it_had(make: Make) -> None:
+    seeing, projector = make(100)
+    tokens = []
+    for red in (1, 2, 1, 3):
+        seen = seeing.see(image(red), "image 1")
+        seeing.compute(seen)
+        tokens.append(seen.tokens)
+        del seen
+    assert projector.n_encoded == 4
+    assert tokens == [[[-2] * 3], [[-3] * 3], [[-2] * 3], [[-4] * 3]]
+
+
+def test_the_tokens_of_an_image_that_is_long_forgotten_are_no_other_images(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "MAX_IDS", 2)
+    seeing, _ = make(100)
+    tokens = [seeing.see(image(red), "image 1").tokens for red in (1, 2, 1, 3, 1, 2)]
+    assert [first for ((first, *_),) in tokens] == [-2, -3, -2, -4, -2, -5]
