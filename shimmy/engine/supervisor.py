@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from shimmy.engine.backoff import Backoff
+from shimmy.engine.blind import blinded
 from shimmy.engine.calls import Calls
 from shimmy.engine.generation import Generation, ends
 from shimmy.engine.link import EngineState
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from shimmy.engine.types.options import EngineOptions
     from shimmy.engine.types.request import GenerateRequest
 
+log = logging.getLogger(__name__)
+
 
 class Supervisor:
     """The `Link` to a worker: this process's, or a child's. Thread: the event loop's."""
@@ -56,6 +60,8 @@ class Supervisor:
         self._transport: Transport | None = None
         self._state = EngineState.NEW
         self._info: ModelInfo | None = None
+        # what the worker that is loaded cannot know
+        self._notes: list[str] = []
         self._progress = 0.0
         self._failure: ShimmyError | None = None
         self._settled = asyncio.Event()
@@ -65,7 +71,9 @@ class Supervisor:
         self._calls = Calls(self._send)
         self._backoff = Backoff()
         self._restarts = 0
+        # that which waits to start another worker, and that which does
         self._restarting: asyncio.Task[None] | None = None
+        self._relaunching: asyncio.Task[None] | None = None
 
     @property
     def state(self) -> EngineState:
@@ -150,6 +158,9 @@ class Supervisor:
             self._restarting.cancel()
         if self._transport is not None:
             await self._transport.close()
+        if self._relaunching is not None:
+            # it ends the process that it was about to start
+            await asyncio.wait({self._relaunching})
 
     def on_report(self, report: Report) -> None:
         """Take a report from the worker."""
@@ -172,12 +183,25 @@ class Supervisor:
         if self._state is EngineState.READY:
             self._restart(reason)
         elif self._state is EngineState.LOADING:
+            if self._blind(reason):
+                self._restarting = asyncio.get_running_loop().create_task(self._relaunch(0))
+                return
             what, mmproj = self._options.model_path, self._options.mmproj
             if mmproj is not None:
                 what += f" with the projector {mmproj} (--no-mmproj loads it without)"
             self._fail(ModelLoadError(f"the worker {reason} while loading {what}"))
         elif self._state is EngineState.RESTARTING and self._restarting is None:
+            self._blind(reason)
             self._restart(reason)
+
+    def _blind(self, reason: str) -> bool:
+        """Go on without a projector that nobody asked for, after a load with it killed the worker."""
+        if (without := blinded(self._options, reason)) is None:
+            return False
+        self._options, note = without
+        self._notes.append(note)
+        log.warning("%s", note)
+        return True
 
     def _on_step(self, events: list[tuple[int, Event]]) -> None:
         for request_id, event in events:
@@ -191,7 +215,7 @@ class Supervisor:
     def _on_ready(self, info: ModelInfo) -> None:
         if self._state is EngineState.CLOSED:
             return
-        self._info = info
+        self._info = msgspec.structs.replace(info, notes=[*info.notes, *self._notes])
         self._progress = 1.0
         self._state = EngineState.READY
         self._settled.set()
@@ -225,13 +249,15 @@ class Supervisor:
             held=False,
         )
         self._restarts += 1
-        self._restarting = asyncio.get_running_loop().create_task(self._relaunch())
+        self._restarting = asyncio.get_running_loop().create_task(
+            self._relaunch(self._backoff.next_delay())
+        )
 
-    async def _relaunch(self) -> None:
-        await asyncio.sleep(self._backoff.next_delay())
+    async def _relaunch(self, delay: float) -> None:
+        await asyncio.sleep(delay)
         if self._transport is not None:
             await self._transport.close()
-        self._restarting = None
+        self._relaunching, self._restarting = self._restarting, None
         await self._launch()
 
     async def _launch(self) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from shimmy.engine.types.info import SystemInfo
 from shimmy.engine.types.options import EngineOptions
 from shimmy.machine.memory import main_memory
 from shimmy.models.entry import ModelEntry
+from shimmy.models.projector import size
 
 MAX_MODELS = 4
 """As llama-server's --models-max."""
@@ -47,7 +47,7 @@ def estimate(entry: ModelEntry, options: EngineOptions) -> int:
     """
     n_params = entry.n_params or entry.size
     n_ctx = options.n_ctx or _DEFAULT_N_CTX
-    return entry.size + _size(options.mmproj) + n_ctx * n_params // _PARAMS_PER_KV_BYTE
+    return entry.size + size(options.mmproj) + n_ctx * n_params // _PARAMS_PER_KV_BYTE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +93,6 @@ class Budget:
         return need <= self.free() - sum(
             item.need if item.is_loading else item.size for item in held
         )
-
-
-def _size(path: str | None) -> int:
-    """Return how long a file is; one that cannot be looked at counts for nothing, for its load says why."""
-    try:
-        return Path(path).stat().st_size if path else 0
-    except OSError:
-        return 0
 
 
 def _gb(n_bytes: int) -> str:

@@ -11,7 +11,7 @@ from shimmy.engine.types.options import EngineOptions
 from shimmy.errors import GgufError
 from shimmy.models.gguf.facts import Kind
 from shimmy.models.gguf.projector import Sense
-from shimmy.models.projector import check, check_image_tokens
+from shimmy.models.projector import check, check_image_tokens, size
 from shimmy.models.stores.candidate import Store
 
 Source = Literal["builtin", "registered", "discovered"]
@@ -87,6 +87,10 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
         if not self.sees:
             return "not used: sound is not supported yet"
         return "vision, not sound yet" if "audio" in self.senses else "vision"
+
+    def weights(self) -> int:
+        """Return the bytes of the files that are loaded by default: its own, and the projector by which it sees."""
+        return self.size + size(self.projector if self.sees else None)
 
     def mmproj(self, base: EngineOptions) -> str | None:
         """Return the projector that this model is loaded with: the one that `base` names, or its own."""

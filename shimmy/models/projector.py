@@ -1,4 +1,4 @@
-"""A projector that somebody named: looked at before a model is loaded with it."""
+"""A projector's file: what is seen of it before a model is loaded with it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,14 @@ def check(path: Path, model: str, n_embd: int | None) -> None:
             f"{n_embd}: give the projector that came with the model",
             param=FLAG,
         )
+
+
+def size(path: str | None) -> int:
+    """Return how long a projector is; one that cannot be looked at counts for nothing, for its load says why."""
+    try:
+        return Path(path).stat().st_size if path else 0
+    except OSError:
+        return 0
 
 
 def check_image_tokens(options: EngineOptions) -> None:

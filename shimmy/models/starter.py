@@ -18,7 +18,7 @@ def starter(entries: Sequence[ModelEntry], ram: int) -> ModelEntry | None:
     fitting = [
         entry
         for entry in entries
-        if entry.kind == "llm" and entry.objection is None and entry.size + RESERVE <= ram
+        if entry.kind == "llm" and entry.objection is None and entry.weights() + RESERVE <= ram
     ]
     own = [entry for entry in fitting if entry.source != "builtin"]
     return max(own or fitting, key=lambda entry: entry.n_params, default=None)

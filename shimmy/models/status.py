@@ -24,7 +24,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     `in_flight` requests have the model, `queued` ones wait: for its load, for room, or for a slot.
     `need` is about how many bytes it takes; `error` why it does not load; `placement` what of it lies
     on which device. `projector` is the file through which it is to see images, `vision` whether it
-    does; None: that is known once it is loaded.
+    does; None: that is known once it is loaded. `notes` say what was loaded otherwise than it could be.
     """
 
     entry: ModelEntry
@@ -44,6 +44,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     placement: list[DevicePlacement] = []
     vision: bool | None = None
+    notes: list[str] = []
 
     @property
     def sees(self) -> bool:
@@ -112,4 +113,5 @@ def _with_resident(status: ModelStatus, resident: Resident) -> ModelStatus:
         restarts=engine.restarts,
         placement=info.placement if info is not None else [],
         vision=info.vision if info is not None else None,
+        notes=info.notes if info is not None else [],
     )

@@ -150,6 +150,7 @@ def describe(status: ModelStatus) -> dict[str, Any]:
         "load_ms": status.load_ms,
         "restarts": status.restarts,
         "placement": status.placement,
+        "notes": status.notes,
         "error": status.error,
     }
 

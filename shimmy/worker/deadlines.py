@@ -1,4 +1,4 @@
-"""When requests must have ended, the soonest first. Thread: the engine's."""
+"""When requests must have ended, the soonest first. Thread: one at a time."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ class Deadlines:
     def __len__(self) -> int:
         """How many there are, those of jobs that have ended too."""
         return len(self._heap)
+
+    @property
+    def first(self) -> float | None:
+        """The soonest."""
+        return self._heap[0][0] if self._heap else None
 
     def add(self, job_id: int, due: float) -> None:
         """Note that a job must have ended by `due`."""

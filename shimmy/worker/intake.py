@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,12 +31,8 @@ from shimmy.engine.types.frame import (
     Tokens,
 )
 from shimmy.engine.types.prompt import ChatPrompt
-from shimmy.errors import (
-    DeadlineError,
-    EngineLoadingError,
-    InvalidRequestError,
-    OverloadedError,
-)
+from shimmy.errors import DeadlineError, EngineLoadingError, InvalidRequestError, OverloadedError
+from shimmy.worker.alarm import Alarm
 from shimmy.worker.embedder import EmbedCall
 from shimmy.worker.schema import schema_field
 from shimmy.worker.timed_pool import TimedPool
@@ -90,6 +87,8 @@ class Intake:
         self._images = TimedPool(1, IMAGE_SECONDS)
         # nothing is computed to count tokens
         self._counts = TimedPool(1, IMAGE_SECONDS)
+        # what waits for a thread cannot look at its own time
+        self._alarm = Alarm(self._expire)
         self._lock = threading.Lock()
         self._serving: Serving | None = None
         # Requests and calls that the loop does not know yet, and that nobody has given up.
@@ -110,6 +109,7 @@ class Intake:
         self._pool.close()
         self._images.close()
         self._counts.close()
+        self._alarm.close()
 
     def take(self, command: Submit | Question) -> None:
         """Prepare a command and hand it on, on a thread of the pool."""
@@ -128,6 +128,8 @@ class Intake:
             except OverloadedError as error:
                 self._fail(command, Failed.of(error))
                 return
+        if isinstance(command, Submit) and command.request.timeout is not None:
+            self._alarm.set(command.id, came + command.request.timeout, self._preparing)
         pool.submit(lambda: self._handle(command, came), lambda: self._give_up(command))
 
     def cancel(self, command_id: int) -> None:
@@ -172,6 +174,14 @@ class Intake:
         )
         self._fail(command, Failed.of(error))
 
+    def _expire(self, request_id: int) -> None:
+        """End a request whose timeout is over before the loop knows it."""
+        if self._known(request_id):
+            error = DeadlineError(
+                "the request's timeout was over before it was prepared: try again later"
+            )
+            self._tell(request_id, Failed.of(error))
+
     def _fail(self, command: Submit | Question, failure: Failed) -> None:
         if not self._known(command.id):
             return
@@ -206,18 +216,11 @@ class Intake:
                 param="model",
             )
         _check_room(serving, request.n)
-        deadline = None if request.timeout is None else came + request.timeout
-
-        def wanted() -> bool:
-            if deadline is not None and time.monotonic() >= deadline:
-                raise DeadlineError(
-                    "the request's timeout was over before its images were computed: try again later"
-                )
-            return self._wanted(request_id)
-
+        wanted = partial(self._wanted, request_id)
         tasks = serving.preparer.prepare(request_id, request, wanted)
-        for task in tasks:
-            task.deadline = deadline
+        if request.timeout is not None:
+            for task in tasks:
+                task.deadline = came + request.timeout
         if not self._enqueue(serving, request_id, tasks):
             for task in tasks:
                 task.close()

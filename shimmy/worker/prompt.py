@@ -83,7 +83,8 @@ class PromptReader:
     ) -> tuple[Reading, Rendered]:
         """Return a conversation's tokens with its images among them, and how its answer is to be read.
 
-        The images are not computed yet; those that do not fit into the context are only counted. Raises `InvalidRequestError` where the template, or an image, cannot be.
+        The images are not computed yet; those that do not fit into the context are only counted.
+        Raises `InvalidRequestError` where the template, or an image, cannot be.
         """
         if prompt.images and self._pictures is None:
             raise InvalidRequestError(
@@ -113,8 +114,9 @@ class PromptReader:
                 reading.media.append(Medium(start, len(reading.tokens), seen.picture, i))
 
     def _compute(self, reading: Reading, wanted: Callable[[], bool]) -> None:
-        if self._pictures is None:
+        if self._pictures is None or not reading.seen:
             return
+        self._pictures.await_room(wanted)
         for seen in reading.seen:
             _check_wanted(wanted)
             self._pictures.compute(seen)

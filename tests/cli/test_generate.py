@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from shimmy.cli.commands import generate as module
+from tests.models.test_stores import LIBRARY, manifest
 
 GREEDY = ("-t", "1", "--temperature", "0", "--max-tokens", "12")
 
@@ -187,3 +188,49 @@ def test_a_killed_command_leaves_no_worker(running):
     worker = worker_of(running.pid)
     running.kill()
     worker.wait(timeout=20)
+
+
+@pytest.fixture
+def stored(tiny, home):
+    """The same model in Ollama's store, which says how it is to be asked."""
+    layers = {
+        "model": tiny.read_bytes(),
+        "system": b"Answer at length, whatever it is.",
+        "params": b'{"temperature": 0, "num_predict": 5, "seed": 3, "stop": ["never said"]}',
+    }
+    manifest(home / ".ollama" / "models", f"{LIBRARY}/stored/1b", layers)
+    return "stored:1b"
+
+
+def test_what_the_store_says_holds_where_no_flag_says_otherwise(shimmy, tiny, stored):
+    def made(model, *args: str) -> dict:
+        result = shimmy("generate", model, "--prompt", "hello", "-t", "1", "--json", *args)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    system = "Answer at length, whatever it is."
+    own = made(stored)
+    assert own["usage"]["completion_tokens"] == 5
+    same = made(tiny, "--temperature", "0", "-n", "5", "--system", system)
+    assert (own["text"], own["usage"]["prompt_tokens"]) == (
+        same["text"],
+        same["usage"]["prompt_tokens"],
+    )
+    assert made(stored, "-n", "9")["usage"]["completion_tokens"] == 9
+    assert (
+        made(stored, "--temperature", "2", "-n", "20")["text"] != made(stored, "-n", "20")["text"]
+    )
+    n_prompt = made(stored, "--system", "Be brief.")["usage"]["prompt_tokens"]
+    assert n_prompt == made(tiny, "-n", "1", "--system", "Be brief.")["usage"]["prompt_tokens"]
+    raw = made(stored, "--raw")["usage"]
+    assert raw["completion_tokens"] == 5
+    assert raw["prompt_tokens"] == made(tiny, "-n", "1", "--raw")["usage"]["prompt_tokens"]
+
+
+def test_an_empty_system_message_leaves_the_stores_out(shimmy, stored):
+    args = ("generate", stored, "--prompt", "hello", "-t", "1", "--json")
+    n_prompt = [
+        json.loads(shimmy(*args, *more).stdout)["usage"]["prompt_tokens"]
+        for more in ([], ["--system", ""])
+    ]
+    assert n_prompt[0] > n_prompt[1] + 10

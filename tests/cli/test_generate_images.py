@@ -131,11 +131,16 @@ def test_a_projector_that_was_found_and_does_not_load_is_the_error(shimmy, pictu
     assert "could not load the projector" in result.stderr
 
 
-def test_a_projector_at_which_the_worker_dies_is_named_with_the_way_around_it(shimmy, tmp_path):
+def test_a_projector_at_which_the_worker_dies_is_an_error_only_where_it_is_asked_for(
+    shimmy, pictures, tmp_path
+):
     model, mmproj = make_pair("llava", tmp_path)
     # llama.cpp takes this one as given
     damaged(mmproj, b"mm.2.weight")
-    result = shimmy("generate", model, *ASK)
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert f"with the projector {mmproj} (--no-mmproj" in result.stderr
-    assert shimmy("generate", model, *ASK, "--no-mmproj").exit_code == 0
+    for asked in (shown(pictures), ["--mmproj", mmproj]):
+        result = shimmy("generate", model, *ASK, *asked)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"with the projector {mmproj} (--no-mmproj" in result.stderr
+    blind = shimmy("generate", model, *ASK, "--no-mmproj")
+    found = shimmy("generate", model, *ASK)
+    assert (found.exit_code, found.stdout) == (0, blind.stdout)

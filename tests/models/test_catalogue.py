@@ -158,3 +158,32 @@ def test_in_every_tier_all_picks_fit_and_the_first_three_are_of_two_families(on)
         assert found[0].model.n_params >= best, "more memory, no worse a model"
         best = found[0].model.n_params
     assert recommend(catalogue(), Machine(vram=0, ram=0)) == []
+
+
+def test_the_projector_of_a_model_on_disk_is_counted(tmp_path):
+    model = KNOWN.find("gemma-3-4b")
+    projector = tmp_path / "mmproj.gguf"
+    with projector.open("wb") as file:
+        file.truncate(10**9)
+    entry = ModelEntry(
+        name="gemma",
+        path=f"/x/{model.repo}/x.gguf",
+        size=1,
+        source="discovered",
+        modified=0,
+        projector=str(projector),
+        senses=("vision",),
+    )
+    machine = Machine(vram=0, ram=10**12)
+    blind, seeing = (
+        next(one for one in recommend(KNOWN, machine, entries=entries) if one.model == model)
+        for entries in ([], [entry])
+    )
+    assert (blind.projector, seeing.projector) == (0, 10**9)
+    assert seeing.need == blind.need + 10**9
+    tight = Machine(vram=0, ram=blind.need + (1 << 30))
+    names = [
+        {one.model.name for one in recommend(KNOWN, tight, entries=entries)}
+        for entries in ([], [entry])
+    ]
+    assert names[0] - names[1] == {model.name}

@@ -62,9 +62,10 @@ async def test_the_status_says_what_lies_where(server, garage):
         compute=2,
     )  # fmt: skip
     engine = garage.engines[0]
-    engine.info = msgspec.structs.replace(engine.info, placement=[part])
+    engine.info = msgspec.structs.replace(engine.info, placement=[part], notes=["no images"])
     answer = await body(await server.get("/api/models/a/status"))
     assert answer["placement"] == [msgspec.to_builtins(part)]
+    assert answer["notes"] == ["no images"]
     assert (await body(await server.get("/api/models/c/status")))["placement"] == []
 
 

@@ -37,8 +37,13 @@ MARKS = {
 N_EMBD, N_HEAD, N_FF, N_LAYER = 64, 2, 128, 2
 
 
-def make_pair(kind: Kind, folder: Path, *, drop: tuple[str, ...] = ()) -> tuple[Path, Path]:
-    """Write both files of a kind into `folder`; returns the text model, without what to `drop`, and the projector."""
+def make_pair(
+    kind: Kind, folder: Path, *, drop: tuple[str, ...] = (), lacking: tuple[str, ...] = ()
+) -> tuple[Path, Path]:
+    """Write both files of a kind into `folder`; returns the text model, without what to `drop`, and the projector.
+
+    Tensors that are `lacking` are the projector's.
+    """
     marks = MARKS[kind]
     text = write_model(
         folder / f"tiny-{kind}.gguf",
@@ -47,7 +52,7 @@ def make_pair(kind: Kind, folder: Path, *, drop: tuple[str, ...] = ()) -> tuple[
         extra={"output.weight": _output(len(marks))},
         drop=drop,
     )
-    return text, _write_projector(kind, folder / f"mmproj-tiny-{kind}.gguf")
+    return text, _write_projector(kind, folder / f"mmproj-tiny-{kind}.gguf", lacking)
 
 
 def picture(seed: int, width: int, height: int) -> bytes:
@@ -69,7 +74,7 @@ def _output(n_marks: int) -> npt.NDArray[np.float16]:
     return weights
 
 
-def _write_projector(kind: Kind, path: Path) -> Path:
+def _write_projector(kind: Kind, path: Path, lacking: tuple[str, ...]) -> Path:
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_type("mmproj")
     writer.add_name(f"tiny-{kind}")
@@ -91,6 +96,8 @@ def _write_projector(kind: Kind, path: Path) -> Path:
         "gemma3": _gemma3,
     }
     for name, shape in (_encoder() | kinds[kind](writer)).items():
+        if name in lacking:
+            continue
         values = _random(name, shape)
         # what is not multiplied with is F32 in real files too
         small = len(shape) == 1 or "position" in name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -175,7 +176,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[Pictures, Fak
 
     def made(max_bytes: int) -> tuple[Pictures, FakeProjector]:
         projector = FakeProjector()
-        return Pictures(projector, n_ubatch=512, max_bytes=max_bytes), projector  # type: ignore[arg-type]
+        return Pictures(projector, n_ubatch=512, max_bytes=max_bytes, max_live=300), projector  # type: ignore[arg-type]
 
     return made
 
@@ -209,8 +210,8 @@ def test_an_image_that_comes_twice_before_it_is_computed_has_the_same_tokens(mak
 
 def test_an_image_that_is_only_counted_is_not_kept(make: Make) -> None:
     seeing, projector = make(1000)
-    first = seeing.see(image(1), "image 1").tokens
-    assert seeing.see(image(1), "image 1").tokens != first
+    gone = weakref.ref(seeing.see(image(1), "image 1"))
+    assert gone() is None
     assert projector.n_encoded == 0
 
 
@@ -219,3 +220,39 @@ def test_the_image_seen_longest_ago_is_forgotten_first(make: Make) -> None:
     for red in (1, 2, 1, 3, 1, 2):
         seeing.compute(seeing.see(image(red), "image 1"))
     assert projector.n_encoded == 4  # the second twice
+
+
+def test_an_image_that_is_computed_again_has_the_tokens_that_it_had(make: Make) -> None:
+    seeing, projector = make(100)
+    tokens = []
+    for red in (1, 2, 1, 3):
+        seen = seeing.see(image(red), "image 1")
+        seeing.compute(seen)
+        tokens.append(seen.tokens)
+        del seen
+    assert projector.n_encoded == 4
+    assert tokens == [[[-2] * 3], [[-3] * 3], [[-2] * 3], [[-4] * 3]]
+
+
+def test_the_tokens_of_an_image_that_is_long_forgotten_are_no_other_images(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "MAX_IDS", 2)
+    seeing, _ = make(100)
+    tokens = [seeing.see(image(red), "image 1").tokens for red in (1, 2, 1, 3, 1, 2)]
+    assert [first for ((first, *_),) in tokens] == [-2, -3, -2, -4, -2, -5]
+
+
+def test_no_more_is_computed_while_requests_hold_too_many_embeddings(make: Make) -> None:
+    seeing, _ = make(100)
+    held = []
+    for red in (1, 2, 3):
+        seen = seeing.see(image(red), "image 1")
+        seeing.compute(seen)
+        held.append(seen.picture)
+    asked = []
+    # it gives up when it is not wanted any more, and goes on when a request has ended
+    seeing.await_room(lambda: asked.append(True) or len(asked) < 3)  # type: ignore[func-returns-value]
+    assert len(asked) == 3
+    del held[0]
+    seeing.await_room(lambda: pytest.fail("there is room"))

@@ -19,6 +19,7 @@ from shimmy.engine.types.request import GenerateRequest
 from shimmy.engine.types.sampling import SamplingParams
 from shimmy.errors import ImageError
 
+_MAX_TOKENS = 256
 _NO_PROMPT = "give a prompt: --prompt TEXT, or text on standard input"
 
 
@@ -33,8 +34,7 @@ _NO_PROMPT = "give a prompt: --prompt TEXT, or text on standard input"
     "-n",
     "--max-tokens",
     type=Whole(min=0),
-    default=256,
-    show_default=True,
+    show_default=f"{_MAX_TOKENS}, or what the model's store says",
     metavar="N",
     help="Most tokens to generate.",
 )
@@ -55,7 +55,7 @@ def command(
     system: str | None,
     shown: Shown,
     raw: bool,
-    max_tokens: int,
+    max_tokens: int | None,
     stop: tuple[str, ...],
     engine: dict[str, object],
     no_stream: bool,
@@ -69,6 +69,7 @@ def command(
 
     from shimmy.cli.console import print_json
     from shimmy.cli.models import find
+    from shimmy.models.defaults import with_defaults
 
     for flag, given in (("--system", system is not None), ("--image", bool(shown.names))):
         if raw and given:
@@ -78,11 +79,12 @@ def command(
         sampling=msgspec.convert(
             {key: value for key, value in sampling.items() if value is not None}, SamplingParams
         ),
-        max_tokens=max_tokens,
+        max_tokens=_MAX_TOKENS if max_tokens is None else max_tokens,
         stop=list(stop),
     )
     request.check()
     entry = find(flags, name)
+    request = with_defaults(request, entry.parameters, entry.system, limited=max_tokens is not None)
     if sys.stderr.isatty():
         click.echo(f"{entry.title}, {entry.path}", err=True)
     if isinstance(sys.stdout, io.TextIOWrapper):

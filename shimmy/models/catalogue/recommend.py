@@ -32,7 +32,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     """A model in one quantisation, and what it takes, in bytes, with `n_ctx` cells.
 
-    `on_disk` are names of models here that are this one, in whatever quantisation.
+    `on_disk` are names of models here that are this one, in whatever quantisation; `projector` is
+    what the largest of theirs takes, 0 where there is none: the catalogue knows of none.
     """
 
     model: CatalogueModel
@@ -41,12 +42,13 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     weights: int
     kv: int
     fit: Fit
+    projector: int = 0
     on_disk: list[str] = []
 
     @property
     def need(self) -> int:
-        """Weights and KV cache."""
-        return self.weights + self.kv
+        """Weights, KV cache and projector."""
+        return self.weights + self.kv + self.projector
 
     @property
     def spec(self) -> str:
@@ -82,7 +84,7 @@ def is_better(one: Recommendation, entry: ModelEntry, machine: Machine) -> bool:
     if entry.name in one.on_disk:
         return False
     order = {"gpu": 0, "ram": 1, "no": 2}
-    fit = "no" if entry.source == "builtin" else _fit(entry.size, machine)
+    fit = "no" if entry.source == "builtin" else _fit(entry.weights(), machine)
     return (order[one.fit], -one.model.n_params) < (order[fit], -entry.n_params)
 
 
@@ -96,10 +98,13 @@ def _best(
     """Take the largest quantisation that fits a GPU, or else the usual one by the CPU."""
     cells = min(n_ctx, model.n_ctx_train)
     kv = model.kv_bytes(cells)
+    here = [entry for entry in entries if is_same(model, entry)]
+    projector = max((entry.weights() - entry.size for entry in here), default=0)
+    beside = kv + projector
     sizes = {quant: known.weights(model, quant) for quant in model.quants}
-    quant, fit = model.quant, _fit(sizes[model.quant] + kv, machine)
+    quant, fit = model.quant, _fit(sizes[model.quant] + beside, machine)
     if fit == "gpu":
-        fast = [q for q in model.quants if _fit(sizes[q] + kv, machine) == "gpu"]
+        fast = [q for q in model.quants if _fit(sizes[q] + beside, machine) == "gpu"]
         quant = max(fast, key=lambda q: sizes[q])
     return Recommendation(
         model=model,
@@ -108,7 +113,8 @@ def _best(
         weights=sizes[quant],
         kv=kv,
         fit=fit,
-        on_disk=[entry.name for entry in entries if is_same(model, entry)],
+        projector=projector,
+        on_disk=[entry.name for entry in here],
     )
 
 
