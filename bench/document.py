@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from reference import VENDOR
-from report import BATCHED, SINGLE, SINGLE_RELEASED, UNIFIED, Report
+from report import BATCHED, KVU, RELEASED, SINGLE, Report
 from server import LLAMA, PATCHED, SHIMMY
 from work import Bed, Metric, Work
 
@@ -56,23 +56,21 @@ class Document:
             yield "`llama-server` is the one that users have: of the pinned llama.cpp as it was released. **The goals are held against it.**"
         else:
             yield "llama-server as it was released was not measured in this run; the goals are for that one, so none is held here."
-        yield f"shimmy builds the same llama.cpp with patches of its own ({names}). The one that"
-        yield "changes speed is `cpu-attention-shared-cells`: on a CPU, attention over cells that many sequences share passes over those of the"
-        yield "others quickly. The rest repair errors, or the build."
+        yield f"shimmy builds the same llama.cpp with patches of its own ({names}). Two of them"
+        yield "change speed: with `cpu-attention-shared-cells` attention on a CPU passes quickly over cells of other sequences, with"
+        yield "`logits-in-place` a step's logits are not copied. The rest repair errors, or the build."
         if PATCHED in self.report.sides:
             yield "`patched llama-server` is llama-server with the same patches: the ratio to it says what shimmy adds around the same library,"
             yield "the ratio to `llama-server` what one gets who changes from that to shimmy; both are shown."
 
     def _ceilings(self) -> Iterator[str]:
-        yield "The ceilings are llama.cpp's own programs with the same patches, run in the same rounds: no sampling, no text, no network, no"
-        yield "prompt (a single stream is held against them from its first token on)."
+        yield "The ceilings are llama.cpp's own programs, run in the same rounds: no sampling, no text, no network, no prompt (a single stream"
+        yield "is held against them from its first token on). They have the same patches, or are `as released`: then goals are held against those."
         yield "`llama-batched-bench` decodes as many sequences as the work has streams; with `-kvu` they share their cells, as in all servers"
         yield "here: then each token looks at the cells of all, and that costs."
-        if any(program == SINGLE for _, _, program in self.report.ceilings):
+        if any(program.startswith(SINGLE) for _, _, program in self.report.ceilings):
             yield f"`llama-bench` decodes 128 random tokens of one sequence (`-p 0 -n 128 -t {self.report.n_threads} -fa 1`, flash attention as the servers'"
             yield "`auto` has it on a CPU), so at depths of 0 to 128; a stream has its prompt before it, of as many tokens as is said below its table."
-        if any(program == SINGLE_RELEASED for _, _, program in self.report.ceilings):
-            yield "`llama-bench as released` is the same without the patches, to be compared; no goal is held against it."
         yield 'A goal is "above the ceiling" where it asks for more than the highest of these rates.'
 
     def _tables(self) -> Iterator[str]:
@@ -120,11 +118,11 @@ class Document:
         yield f"| share of | its rate, tok/s | the same, `-kvu` | {' | '.join(report.sides)} | goal |"
         yield f"| --- | ---: | ---: | {'---: | ' * len(report.sides)}--- |"
         for work in works:
-            yield self._share(bed, work, BATCHED, work.ceiling_goal)
-            if report.rates(bed, work, SINGLE):
-                yield self._share(bed, work, SINGLE, work.single_goal)
-            if report.rates(bed, work, SINGLE_RELEASED):
-                yield self._share(bed, work, SINGLE_RELEASED, None)
+            for program, goal in ((BATCHED, work.ceiling_goal), (SINGLE, work.single_goal)):
+                for name in (program, program + RELEASED):
+                    if program == name == BATCHED or report.rates(bed, work, name):
+                        held = name == report.held(bed, work, program)
+                        yield self._share(bed, work, name, goal if held else None)
         yield ""
         for work in works:
             seen = report.seen(work, SHIMMY)
@@ -137,7 +135,7 @@ class Document:
     def _share(self, bed: Bed, work: Work, program: str, goal: float | None) -> str:
         report = self.report
         rates = [report.rates(bed, work, program)]
-        rates.append(report.rates(bed, work, UNIFIED) if program == BATCHED else [])
+        rates.append(report.rates(bed, work, program + KVU))
         shares = [report.share(bed, work, side, program) for side in report.sides]
         cells = [_spread(values) for values in rates]
         cells += ["–" if share is None else f"{100 * share:.0f} %" for share in shares]
@@ -184,10 +182,11 @@ class Document:
                 shown = f"{shown}: " if shown else ""
                 yield f"`{work.name}`, {metric.name}: {shown}{'; '.join(said)}"
         for program, goal in ((BATCHED, work.ceiling_goal), (SINGLE, work.single_goal)):
-            share = report.share(bed, work, SHIMMY, program)
+            held = report.held(bed, work, program)
+            share = report.share(bed, work, SHIMMY, held)
             if goal is not None and (share is None or share < goal):
                 shown = "an unknown share" if share is None else f"{100 * share:.0f} %"
-                yield f"`{work.name}`: {shown} of {program}'s rate, the goal is {100 * goal:.0f} %"
+                yield f"`{work.name}`: {shown} of {held}'s rate, the goal is {100 * goal:.0f} %"
 
     def _problems(self) -> Iterator[str]:
         if self.report.problems:

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENDOR = ROOT / "vendor/llama.cpp"
 BUILD = ROOT / "build/bench"
 PROGRAMS = ("llama-server", "llama-batched-bench", "llama-bench", "llama-quantize")
-# of the release as it is: what is held against it is its server, and its llama-bench tells what the patches alone change
-PINNED_PROGRAMS = ("llama-server", "llama-bench")
+# of the release as it is: what the goals are held against
+PINNED_PROGRAMS = ("llama-server", "llama-batched-bench", "llama-bench")
 # what the programs need beside the pinned paths that shimmy itself builds from
 FURTHER_PATHS = ("app", "tools", "pocs", "scripts", "LICENSE", "gguf-py/LICENSE")
 OPTIONS = (

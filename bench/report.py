@@ -12,9 +12,13 @@ from server import LLAMA, PATCHED, SHIMMY
 from work import Bed, Metric, Work
 
 Figures = dict[str, float]
-BATCHED, UNIFIED = "llama-batched-bench", "llama-batched-bench -kvu"
-SINGLE, SINGLE_RELEASED = "llama-bench", "llama-bench as released"
-CEILINGS = (BATCHED, UNIFIED, SINGLE)
+BATCHED, SINGLE = "llama-batched-bench", "llama-bench"
+KVU, RELEASED = " -kvu", " as released"
+CEILINGS = tuple(
+    name
+    for ending in ("", RELEASED)
+    for name in (BATCHED + ending, BATCHED + ending + KVU, SINGLE + ending)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +147,10 @@ class Report:
             return None
         ratio = highest / medians[0]
         return Beyond(ceiling=program, ratio=ratio) if ratio < metric.goal else None
+
+    def held(self, bed: Bed, work: Work, program: str) -> str:
+        """Return which build of a program a goal is held against: the release, if it was measured."""
+        return program + RELEASED if self.rates(bed, work, program + RELEASED) else program
 
     def share(self, bed: Bed, work: Work, side: str, program: str) -> float | None:
         """Return a side's rate as a share of that of a program of llama.cpp."""

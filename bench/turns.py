@@ -15,7 +15,7 @@ import models
 import quiet
 import reference
 from reference import Reference
-from report import BATCHED, SINGLE, SINGLE_RELEASED, UNIFIED, Figures, Report, Run
+from report import BATCHED, KVU, RELEASED, SINGLE, Figures, Report, Run
 from server import SHIMMY, Server, start
 from work import Bed, Work
 
@@ -72,21 +72,31 @@ class Turns:
 
     def _ceilings(self, bed: Bed, i: int, model: Path) -> None:
         """Run llama-batched-bench with as many sequences as the works have, and llama-bench for one."""
-        batched_bench = partial(
-            reference.ceiling, self.programs, model, n_ctx=bed.n_ctx, n_tokens=N_TOKENS
-        )
         for n_streams in sorted({work.ceiling for work in bed.works if work.ceiling}):
-            batched = partial(batched_bench, n_streams=n_streams)
-            self._ceiling(bed, i, n_streams, BATCHED, partial(batched, unified=False))
-            if n_streams > 8:
-                self._ceiling(bed, i, n_streams, UNIFIED, partial(batched, unified=True))
-            if n_streams > 1:
-                continue
-            for name, built in ((SINGLE, self.programs), (SINGLE_RELEASED, self.released)):
-                if built is not None:
-                    single = partial(reference.single, built, model, n_tokens=N_TOKENS)
-                    n_threads = self.report.n_threads
-                    self._ceiling(bed, i, n_streams, name, partial(single, n_threads=n_threads))
+            for ending, built in (("", self.programs), (RELEASED, self.released)):
+                if built is None:
+                    continue
+                batched = partial(
+                    reference.ceiling,
+                    built,
+                    model,
+                    n_ctx=bed.n_ctx,
+                    n_tokens=N_TOKENS,
+                    n_streams=n_streams,
+                )
+                name = BATCHED + ending
+                self._ceiling(bed, i, n_streams, name, partial(batched, unified=False))
+                if n_streams > 8:
+                    self._ceiling(bed, i, n_streams, name + KVU, partial(batched, unified=True))
+                if n_streams == 1:
+                    single = partial(
+                        reference.single,
+                        built,
+                        model,
+                        n_tokens=N_TOKENS,
+                        n_threads=self.report.n_threads,
+                    )
+                    self._ceiling(bed, i, n_streams, SINGLE + ending, single)
 
     def _ceiling(
         self, bed: Bed, i: int, n_streams: int, program: str, run: Callable[[], float]

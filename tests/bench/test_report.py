@@ -117,3 +117,12 @@ def test_one_stream_is_held_against_llama_bench(measured, ours, said):
     assert "The prompts of `w` have 37 tokens" in text
     assert "`-p 0 -n 128 -t 2 -fa 1`" in text
     assert ("97 % of llama-bench's rate, the goal is 98 %" in text) == (ours < 98)
+
+
+def test_a_share_is_held_against_the_released_program_where_it_was_measured(measured):
+    sides = {PINNED: 90.0, PATCHED: 90.0, SHIMMY: 99.0}
+    ceilings = {BATCHED: 110.0, SINGLE: 105.0, f"{SINGLE} as released": 100.0}
+    text = measured(sides, ceilings, goal=None, ceiling=1, single_goal=0.98).as_markdown()
+    assert "| llama-bench, `w` | 105 | – | 86 % | 86 % | 94 % |  |" in text
+    assert "| llama-bench as released, `w` | 100 | – | 90 % | 90 % | 99 % | 98 %: reached |" in text
+    assert "the goal is 98 %" not in text
