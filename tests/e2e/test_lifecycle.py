@@ -181,7 +181,7 @@ async def test_a_timeout_covers_the_wait_for_another_models_unload(
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "tiny.gguf").symlink_to(tiny_gguf)
     body = {"prompt": "Once", "temperature": 0, "ignore_eos": True}
-    with serve(tmp_path, "--models-max", "1", "-t", "1", "-c", "2048") as served:
+    with serve(tmp_path, "--models-max", "1", "-t", "1", "-c", "2048", "--context-shift") as served:
         async with aiohttp.ClientSession(served.url) as http:
             long = {**body, "model": "tiny", "stream": True, "max_tokens": 10**6, "timeout": 20}
             async with http.post("/v1/completions", json=long) as stream:
