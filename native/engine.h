@@ -95,8 +95,7 @@ struct shm_row_params {
     int32_t                       n_media;
 };
 
-/* How many of a row's waiting tokens to feed in this step: a medium whole and by itself, or tokens up to the next one.
- */
+/* How many of a row's waiting tokens to feed in this step: a medium whole and by itself, or up to the next one. */
 struct shm_bite {
     int32_t row;
     int32_t n_tokens;

@@ -35,6 +35,13 @@ const char * last_error() noexcept;
 // swallow the exception and report only a NULL: llama_model_load_from_file and llama_init_from_model do.
 const char * caught_abort() noexcept;
 
+// For what a caller chose: throws std::invalid_argument.
+inline void require(bool condition, const char * message) {
+    if (!condition) {
+        throw std::invalid_argument(message);
+    }
+}
+
 // malloc'd, for the caller to release with shm_free(); throws std::bad_alloc.
 char * copy_string(const std::string & text);
 

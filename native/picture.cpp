@@ -9,18 +9,14 @@
 #include "log.hpp"
 #include "mtmd-helper.h"
 
+using shm::require;
+
 struct shm_projector {
     mtmd::context_ptr mtmd;
     size_t            n_embd;  // floats of an embedding
 };
 
 namespace {
-
-void require(bool condition, const char * message) {
-    if (!condition) {
-        throw std::invalid_argument(message);
-    }
-}
 
 mtmd_context_params params_of(const shm_projector_params & given) {
     mtmd_context_params params = mtmd_context_params_default();

@@ -16,6 +16,7 @@
 
 #include "ahead.hpp"
 #include "engine.h"
+#include "guard.hpp"
 #include "outcome.hpp"
 #include "pool.hpp"
 #include "row.hpp"
@@ -68,12 +69,6 @@ struct score {
     int32_t       n_top;
     size_t        logprobs;
 };
-
-inline void require(bool condition, const char * message) {
-    if (!condition) {
-        throw std::invalid_argument(message);
-    }
-}
 
 }  // namespace shm
 

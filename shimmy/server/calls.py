@@ -18,9 +18,6 @@ from shimmy.server.keys import COUNTS, POOL
 from shimmy.server.reply import json_response
 from shimmy.server.seams import Engine, Lease
 
-# where llama-server shows an image
-_MEDIA = "<__media__>"
-
 
 def _hold(request: web.Request, model: str | None) -> AbstractAsyncContextManager[Lease]:
     """Hold the model as for a generation: the query may say not to wait for it."""
@@ -96,7 +93,4 @@ async def apply_template(request: web.Request) -> web.Response:
     prompt = prompt_of(body)
     async with _hold(request, body.model) as lease:
         rendering = await lease.engine.render(with_system(prompt, lease.entry.system))
-    text = rendering.text
-    if prompt.image_mark:
-        text = text.replace(prompt.image_mark, _MEDIA)
-    return json_response(words.encode_prompt(text))
+    return json_response(words.encode_prompt(rendering.text))

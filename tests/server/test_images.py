@@ -342,10 +342,12 @@ def test_responses_what_is_kept_is_counted_with_its_images():
 # the server
 
 
-async def test_apply_template_shows_images_by_llama_servers_mark(server):
+async def test_apply_template_asks_the_worker_with_images_and_shows_what_it_says(server):
     asked = {"messages": [turn("user", text("a"), image_url(), text("b"))]}
     answer = await (await server.post("/apply-template", asked)).json()
-    assert answer["prompt"] == "a<__media__>b"
+    [prompt] = server.engine.rendered
+    assert prompt.images == [PNG]
+    assert answer["prompt"] == f"a{prompt.image_mark}b"
     plain = await (
         await server.post("/apply-template", {"messages": [turn("user", text("a"))]})
     ).json()
