@@ -31,3 +31,12 @@ class Quantity(click.ParamType):  # type: ignore[type-arg]  # generic since Clic
 
 DURATION = Quantity("duration", parse_duration)
 SIZE = Quantity("size", parse_size)
+
+_LEAST_MEMORY = 1 << 20
+
+
+def memory_size(_ctx: click.Context, _param: click.Parameter, value: float | None) -> float | None:
+    """Refuse a memory of a few bytes: whoever says 8 means gigabytes. 0 is none."""
+    if value and value < _LEAST_MEMORY:
+        raise click.BadParameter(f"{value:g} bytes are no memory: give a unit, as in {value:g}GB")
+    return value

@@ -62,3 +62,10 @@ def test_without_flags_the_machine_is_asked(shimmy):
 @pytest.mark.parametrize("flag", [["--vram", "much"], ["--use", "war"], ["-c", "0"]])
 def test_a_flag_that_cannot_be_is_a_usage_error(shimmy, flag):
     assert shimmy("recommend", *flag).exit_code == 2
+
+
+@pytest.mark.parametrize("flag", ["--ram", "--vram"])
+def test_a_memory_without_a_unit_is_asked_for_one(shimmy, flag):
+    result = shimmy("recommend", flag, "8")
+    assert result.exit_code == 2
+    assert "8 bytes are no memory: give a unit, as in 8GB" in result.output

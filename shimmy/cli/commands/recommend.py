@@ -8,7 +8,7 @@ import click
 
 from shimmy.cli.flags import GlobalFlags, global_flags
 from shimmy.cli.numbers import Whole
-from shimmy.cli.units import SIZE
+from shimmy.cli.units import SIZE, memory_size
 
 if TYPE_CHECKING:
     from shimmy.models.catalogue import Recommendation
@@ -18,8 +18,20 @@ _FITS = {"gpu": "on the GPU", "ram": "by the CPU", "no": "no"}
 
 @click.command(name="recommend")
 @global_flags("config", "model_dirs")
-@click.option("--vram", type=SIZE, metavar="SIZE", help="GPU memory, in place of what is free.")
-@click.option("--ram", type=SIZE, metavar="SIZE", help="Main memory, in place of what is free.")
+@click.option(
+    "--vram",
+    type=SIZE,
+    callback=memory_size,
+    metavar="SIZE",
+    help="GPU memory, such as 8GB, in place of what is free.",
+)
+@click.option(
+    "--ram",
+    type=SIZE,
+    callback=memory_size,
+    metavar="SIZE",
+    help="Main memory, such as 32GB, in place of what is free.",
+)
 @click.option(
     "--use",
     type=click.Choice(("chat", "code", "tools", "embedding")),
