@@ -25,6 +25,8 @@ class Better:
     def __init__(self, models: Registry, settings: Settings, alias: str) -> None:
         """Choose the starter; main memory is looked at now, before anything is loaded.
 
+        What `--models-memory` leaves to the models holds for main memory and for the GPUs'.
+
         Raises:
             ConfigError: there is no model at all, or the alias is in use.
         """
@@ -35,7 +37,8 @@ class Better:
                 f"--auto: {alias!r} is another model's name already: give one with --alias",
                 param="--alias",
             )
-        self._ram = host_memory()
+        free, self._limit = host_memory(), settings.budget().memory or None
+        self._ram = free if self._limit is None else min(free, self._limit)
         self.starter = starter(models.entries(), self._ram) or default(models)
         self.aliases = {**settings.aliases, alias: self.starter.name}
 
@@ -43,7 +46,10 @@ class Better:
         """Return the upgrade of a pool that has `aliases`."""
 
         async def machine() -> Machine:
-            return Machine(vram=await _vram(pool), ram=self._ram)
+            vram = await _vram(pool)
+            return Machine(
+                vram=vram if self._limit is None else min(vram, self._limit), ram=self._ram
+            )
 
         return Upgrade(pool, self.alias, catalogue(), machine=machine, root=pull_root())
 

@@ -12,13 +12,18 @@ from typing import Any
 import aiohttp
 import pytest
 
-from shimmy.models.catalogue import catalogue
+from shimmy.models.catalogue import Machine, catalogue, recommend
 from tests.models import gguf
 from tests.models.hub import Hub, serving
 from tests.support.served import Served, serve
 from tests.support.tiny_gguf import write_model
 
-FLAGS = ("--auto", "-t", "1", "-np", "2", "-c", "2048", "--gpu-backend", "cpu")
+# The limit makes the choice the same however much memory others leave free just then.
+LIMIT = 6 << 30
+FLAGS = (
+    *("--auto", "-t", "1", "-np", "2", "-c", "2048", "--gpu-backend", "cpu"),
+    *("--models-memory", str(LIMIT)),
+)
 
 
 def stock(hub: Hub, content: bytes) -> None:
@@ -141,6 +146,16 @@ def test_what_is_interrupted_goes_on_at_the_next_start(hub: Hub, tmp_path: Path)
         assert ended(served)["status"] == "kept"
         assert answer(served) == model
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("limit", [LIMIT, 2 << 30])
+def test_what_is_fetched_stays_within_the_memory_that_models_may_take(
+    hub: Hub, tmp_path: Path, limit: int
+) -> None:
+    hub.break_after, hub.breaks, hub.hold = 60_000, 1, threading.Event()
+    best, *_ = recommend(catalogue(), Machine(vram=0, ram=limit), use="chat")
+    with serve(tmp_path, *FLAGS, "--models-memory", str(limit)) as served:
+        assert until(served, lambda now: now["model"] is not None)["model"] == best.spec
 
 
 @pytest.mark.parametrize(
