@@ -56,9 +56,10 @@ class Document:
             yield "`llama-server` is the one that users have: of the pinned llama.cpp as it was released. **The goals are held against it.**"
         else:
             yield "llama-server as it was released was not measured in this run; the goals are for that one, so none is held here."
-        yield f"shimmy builds the same llama.cpp with patches of its own ({names}). Two of them"
+        yield f"shimmy builds the same llama.cpp with patches of its own ({names}). Some"
         yield "change speed: with `cpu-attention-shared-cells` attention on a CPU passes quickly over cells of other sequences, with"
-        yield "`logits-in-place` a step's logits are not copied. The rest repair errors, or the build."
+        yield "`logits-in-place` a step's logits are not copied, with `chat-render-once` a chat's template is rendered once or twice instead of"
+        yield "three times, with `jinja-builtins` that copies no tables of functions. The rest repair errors, or the build."
         if PATCHED in self.report.sides:
             yield "`patched llama-server` is llama-server with the same patches: the ratio to it says what shimmy adds around the same library,"
             yield "the ratio to `llama-server` what one gets who changes from that to shimmy; both are shown."
