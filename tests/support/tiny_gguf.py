@@ -73,6 +73,7 @@ def write_model(
     n_ctx: int = N_CTX,
     n_unused: int = 0,
     n_cls: int = 0,
+    q8_0: bool = False,
     seed: int = 7,
     specials: tuple[str, ...] = (),
     extra: dict[str, np.ndarray] | None = None,
@@ -81,7 +82,7 @@ def write_model(
 ) -> Path:
     """Write a model of arch llama, qwen2vl (M-RoPE), gemma3 (every other layer sees N_SWA tokens), mamba (recurrent) or bert (encoder).
 
-    `n_unused` tokens that are never meant are added to the vocabulary. `n_cls` makes the encoder a reranker. `specials` are further control tokens, `extra` further tensors. `fields` sets or replaces metadata, "{arch}" in a key is the architecture's name; `drop` leaves out metadata or tensors.
+    `n_unused` tokens that are never meant are added to the vocabulary. `n_cls` makes the encoder a reranker. With `q8_0` matrices are quantised. `specials` are further control tokens, `extra` further tensors. `fields` sets or replaces metadata, "{arch}" in a key is the architecture's name; `drop` leaves out metadata or tensors.
     """
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, arch)
@@ -124,7 +125,7 @@ def write_model(
         metadata.pop(name.replace("{arch}", arch), None)
     for name, shape in tensors.items():
         if name not in drop:
-            writer.add_tensor(name, _weights(rng, name, shape))
+            _add_weights(writer, name, _weights(rng, name, shape), q8_0=q8_0)
     for name, values in (extra or {}).items():
         writer.add_tensor(name, values)
     _close(writer)
@@ -249,6 +250,14 @@ def _weights(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.
         or "position" in name
     )
     return values if small else values.astype(np.float16)
+
+
+def _add_weights(writer: gguf.GGUFWriter, name: str, values: np.ndarray, *, q8_0: bool) -> None:
+    if not q8_0 or values.dtype != np.float16:
+        writer.add_tensor(name, values)
+        return
+    kind = gguf.GGMLQuantizationType.Q8_0
+    writer.add_tensor(name, gguf.quantize(values.astype(np.float32), kind), raw_dtype=kind)
 
 
 def _llama(writer: gguf.GGUFWriter, n_layer: int, n_expert: int) -> dict[str, tuple[int, ...]]:
