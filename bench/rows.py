@@ -81,7 +81,7 @@ def time_both(model: Model, context: Context, name: str, setting: dict[str, Any]
     random = np.random.default_rng(7)
     logits = ffi.from_buffer("float[]", random.normal(0, 3, n_vocab).astype(np.float32))
     text = json.dumps(setting | {"seed": 1}).encode()
-    ours = lib.shm_sampler_new(model.ptr, model.ends, 4096, text, len(text))
+    ours = lib.shm_sampler_new(model.ptr, model.ends, 4096, text, len(text), ffi.NULL)
     theirs = lib.shm_reference_new(model.ptr, model.ends, 4096, text, len(text))
     try:
         shown = lib.llama_get_logits_ith(context.ptr, -1)

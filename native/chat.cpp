@@ -15,11 +15,27 @@
 #include "llama-cpp.h"
 #include "prefill.hpp"
 
+namespace {
+
+constexpr size_t MAX_KNOWN       = 64;
+constexpr size_t MAX_KNOWN_BYTES = size_t(64) << 20;
+// about what an arena takes for each byte of its text
+constexpr size_t ARENA_BYTES     = 4;
+
+// What the output of llama.cpp's own code for a template comes down to, which it writes anew for each request.
+struct known_output {
+    shm::known_grammar_ptr grammar;
+    shm::arena_ptr         arena;
+};
+
+}  // namespace
+
 struct shm_chat {
     common_chat_templates_ptr           templates;
     std::unique_ptr<shm::chat_template> ordinary;
     std::unique_ptr<shm::chat_template> tool_use;  // of models that have one for tools
     const llama_vocab *                 vocab;
+    mutable shm::lru<known_output>      outputs{MAX_KNOWN, MAX_KNOWN_BYTES};
 
     const shm::chat_template & choose(bool has_tools) const { return has_tools && tool_use ? *tool_use : *ordinary; }
 };
@@ -103,6 +119,23 @@ rendering render_jinja(const shm_chat & chat, const shm::conversation & talk) {
     }
 }
 
+std::shared_ptr<const known_output> output_of(const shm_chat & chat, const common_chat_params & params) {
+    const std::string name = params.grammar + '\0' + params.parser;
+    if (auto found = chat.outputs.find(name)) {
+        return found;
+    }
+    shm::check_format(chat.vocab, params.grammar);
+    auto made = std::make_shared<known_output>();
+    if (!params.grammar.empty()) {
+        made->grammar = std::make_shared<shm::known_grammar>(params.grammar, /*is_schema=*/false);
+    }
+    if (!params.parser.empty()) {
+        made->arena = shm::load_arena(params.parser);
+    }
+    chat.outputs.keep(name, made, 2 * params.grammar.size() + ARENA_BYTES * params.parser.size());
+    return made;
+}
+
 // llama.cpp's own code for a template makes everything in one; a tool by name needs it once more, for that tool alone.
 rendering render_specialised(const shm_chat & chat, const shm::conversation & talk) {
     common_chat_templates_inputs inputs = talk.inputs;
@@ -125,11 +158,13 @@ rendering render_specialised(const shm_chat & chat, const shm::conversation & ta
         params.grammar_triggers.clear();
     }
     params.grammar = shm::strict_strings(params.grammar);
-    shm::check_format(chat.vocab, params.grammar);
-    rendering out{prompt, params.generation_prompt, nullptr};
-    auto      format = std::make_shared<shm::chat_format>();
-    format->forced   = talk.format.forces();
-    format->marks    = shm::thinking_marks(params, talk.format);
+    rendering  out{prompt, params.generation_prompt, nullptr};
+    const auto known  = output_of(chat, params);
+    auto       format = std::make_shared<shm::chat_format>();
+    format->grammar   = known->grammar;
+    format->arena     = known->arena;
+    format->forced    = talk.format.forces();
+    format->marks     = shm::thinking_marks(params, talk.format);
     if (talk.format.split) {
         format->marks.insert(format->marks.end(), params.preserved_tokens.begin(), params.preserved_tokens.end());
     }
@@ -188,10 +223,12 @@ common_json triggers_of(const common_chat_params & params) {
     return out;
 }
 
-common_json sampler_fields(const common_chat_params & params, const std::string & generation_prompt) {
+common_json sampler_fields(const common_chat_params & params, const std::string & generation_prompt, bool whole) {
     common_json out = common_json::object();
     if (!params.grammar.empty()) {
-        out["grammar"]      = params.grammar;
+        if (whole) {
+            out["grammar"] = params.grammar;
+        }
         out["grammar_type"] = "template";
         out["grammar_lazy"] = params.grammar_lazy;
         if (params.grammar_lazy) {
@@ -214,29 +251,32 @@ bool opens_reasoning(const rendering & made) {
     return !tag.empty() && end >= tag.size() && made.generation_prompt.compare(end - tag.size(), tag.size(), tag) == 0;
 }
 
-common_json parser_config(const rendering & made, bool continues) {
+common_json parser_config(const rendering & made, bool continues, bool whole) {
     if (made.format->plain) {
         return nullptr;
     }
     common_json out          = common_json::object();
     out["format"]            = static_cast<int>(made.format->params.format);
     out["generation_prompt"] = made.generation_prompt;
-    out["arena"]             = made.format->params.parser;
-    out["prompt_is_said"]    = continues || !opens_reasoning(made);
-    out["forced"]            = made.format->forced;
-    out["marks"]             = made.format->marks;
+    if (whole) {
+        out["arena"] = made.format->params.parser;
+    }
+    out["prompt_is_said"] = continues || !opens_reasoning(made);
+    out["forced"]         = made.format->forced;
+    out["marks"]          = made.format->marks;
     if (!made.format->params.thinking_end_tags.empty()) {
         out["reasoning_end"] = made.format->params.thinking_end_tags.front();
     }
     return out;
 }
 
-common_json as_json(const rendering & made, bool continues) {
+// `whole`: with the texts of grammar and arena, which are large.
+common_json as_json(const rendering & made, bool continues, bool whole) {
     common_json out = common_json::object();
     out["prompt"]   = made.prompt;
-    out["sampler"]  = sampler_fields(made.format->params, made.generation_prompt);
+    out["sampler"]  = sampler_fields(made.format->params, made.generation_prompt, whole);
     out["stop"]     = made.format->params.additional_stops;
-    out["parser"]   = parser_config(made, continues);
+    out["parser"]   = parser_config(made, continues, whole);
     return out;
 }
 
@@ -309,11 +349,26 @@ char * shm_chat_info(const shm_chat * chat) {
     });
 }
 
-char * shm_chat_apply(const shm_chat * chat, const char * json, size_t n_json) {
+char * shm_chat_apply(const shm_chat * chat, const char * json, size_t n_json, shm_format ** format) {
     return shm::guarded<char *>(nullptr, [&] {
         shm::conversation talk = shm::read_conversation(common_json::parse(std::string(json, n_json)));
         const rendering   made = render(*chat, talk);
-        return shm::copy_string(as_json(made, talk.continues).dump_safe());
+        const std::string out  = as_json(made, talk.continues, format == nullptr).dump_safe();
+        auto   reference       = format == nullptr ? nullptr : std::make_unique<shm_format>(shm_format{made.format});
+        char * text            = shm::copy_string(out);
+        if (format != nullptr) {
+            *format = reference.release();
+        }
+        return text;
+    });
+}
+
+void shm_format_free(shm_format * format) { delete format; }
+
+shm_grammar * shm_format_grammar(const shm_format * format) {
+    return shm::guarded<shm_grammar *>(nullptr, [&] {
+        const shm::known_grammar_ptr & grammar = format->format->grammar;
+        return grammar ? new shm_grammar{grammar} : nullptr;
     });
 }
 
@@ -325,7 +380,7 @@ char * shm_chat_reference(const shm_chat * chat, const char * json, size_t n_jso
         auto               format = std::make_shared<shm::chat_format>();
         format->params            = std::move(params);
         made.format               = std::move(format);
-        return shm::copy_string(as_json(made, talk.continues).dump_safe());
+        return shm::copy_string(as_json(made, talk.continues, /*whole=*/true).dump_safe());
     });
 }
 

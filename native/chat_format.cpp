@@ -10,7 +10,10 @@
 
 namespace {
 
-constexpr size_t MAX_FORMATS = 64;
+constexpr size_t MAX_FORMATS      = 64;
+constexpr size_t MAX_FORMAT_BYTES = size_t(64) << 20;
+// about what an arena takes for each byte of its text
+constexpr size_t ARENA_BYTES      = 4;
 
 using arena_t = common_peg_arena;
 
@@ -123,6 +126,12 @@ std::vector<std::string> thinking_marks(const common_chat_params & params, const
     return out;
 }
 
+arena_ptr load_arena(const std::string & text) {
+    auto arena = std::make_shared<arena_t>();
+    arena->load(text);
+    return arena;
+}
+
 std::string forced_grammar(const std::string & saved, const format_request & request) {
     arena_t arena;
     arena.load(saved);
@@ -135,7 +144,7 @@ std::string forced_grammar(const std::string & saved, const format_request & req
 
 chat_template::chat_template(const std::string & source, const std::string & bos, const std::string & eos,
                              bool built_in)
-    : built_in_(built_in) {
+    : built_in_(built_in), formats_(MAX_FORMATS, MAX_FORMAT_BYTES) {
     if (!built_in) {
         jinja_ = std::make_unique<common_chat_template>(source, bos, eos);
         autoparser::generation_params probe;
@@ -178,24 +187,11 @@ bool chat_template::has_tools() const {
 
 chat_format_ptr chat_template::format(const llama_vocab * vocab, const format_request & request) const {
     const std::string key = key_of(request);
-    {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        const auto                        found = known_.find(key);
-        if (found != known_.end()) {
-            recent_.splice(recent_.begin(), recent_, found->second);
-            return found->second->second;
-        }
+    if (chat_format_ptr found = formats_.find(key)) {
+        return found;
     }
-    const chat_format_ptr             made = build(vocab, request);
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (known_.count(key) == 0) {
-        recent_.emplace_front(key, made);
-        known_[key] = recent_.begin();
-        if (recent_.size() > MAX_FORMATS) {
-            known_.erase(recent_.back().first);
-            recent_.pop_back();
-        }
-    }
+    chat_format_ptr made = build(vocab, request);
+    formats_.keep(key, made, 2 * made->params.grammar.size() + (1 + ARENA_BYTES) * made->params.parser.size());
     return made;
 }
 
@@ -250,6 +246,12 @@ chat_format_ptr chat_template::build(const llama_vocab * vocab, const format_req
         }
     }
     check_format(vocab, params.grammar);
+    if (!params.grammar.empty()) {
+        made->grammar = std::make_shared<known_grammar>(params.grammar, /*is_schema=*/false);
+    }
+    if (!made->plain) {
+        made->arena = load_arena(params.parser);
+    }
     return made;
 }
 

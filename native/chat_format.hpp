@@ -3,15 +3,14 @@
 // kept.
 #pragma once
 
-#include <list>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "chat-auto-parser.h"
 #include "chat.h"
+#include "known_grammar.hpp"
+#include "lru.hpp"
 
 namespace shm {
 
@@ -30,10 +29,15 @@ struct format_request {
     bool forces() const { return has_tools() && choice == COMMON_CHAT_TOOL_CHOICE_REQUIRED; }
 };
 
+using arena_ptr = std::shared_ptr<const common_peg_arena>;
+
 // A format is immutable and shared.
 struct chat_format {
-    common_chat_params       params;          // without prompt and generation prompt
-    bool                     plain  = false;  // the text is the content as it stands
+    common_chat_params       params;         // without prompt and generation prompt
+    bool                     plain = false;  // the text is the content as it stands
+    // For whoever samples and parses; null where there is nothing to hold, or to parse.
+    known_grammar_ptr        grammar;
+    arena_ptr                arena;
     bool                     forced = false;  // behind the reasoning the answer is a call from its first character on
     // Texts that are never an answer's own words, for a text that ends among them.
     std::vector<std::string> marks;
@@ -41,7 +45,7 @@ struct chat_format {
 
 using chat_format_ptr = std::shared_ptr<const chat_format>;
 
-// One template with its analysis. Immutable, apart from the cache, which locks; any thread.
+// One template with its analysis. Immutable, apart from what it keeps; any thread.
 class chat_template {
   public:
     // `name` is one of llama.cpp's built-in templates, which are no Jinja, or empty.
@@ -69,14 +73,14 @@ class chat_template {
     autoparser::autoparser                analysis_;
     autoparser::autoparser                general_;  // the same with our own format of tool calls
 
-    using entry = std::pair<std::string, chat_format_ptr>;
-    mutable std::mutex                                                  mutex_;
-    mutable std::list<entry>                                            recent_;  // the last used first
-    mutable std::unordered_map<std::string, std::list<entry>::iterator> known_;
+    mutable lru<chat_format> formats_;
 };
 
 // The tags around a reasoning that is told apart from the content.
 std::vector<std::string> thinking_marks(const common_chat_params & params, const format_request & request);
+
+// The arena that was saved as a text.
+arena_ptr load_arena(const std::string & text);
 
 // The grammar of forced calls: no text before them, and one only unless several are allowed.
 std::string forced_grammar(const std::string & arena, const format_request & request);
@@ -88,3 +92,8 @@ std::string strict_strings(std::string grammar);
 void check_format(const llama_vocab * vocab, const std::string & grammar);
 
 }  // namespace shm
+
+// A reference of Python's to one.
+struct shm_format {
+    shm::chat_format_ptr format;
+};

@@ -23,13 +23,24 @@ struct shm_tokens {
     int32_t             size;
 };
 
+/* A grammar, or a schema to make one from, that several samplers may need one after the other: what the first makes of
+ * it is kept, unless that is large. A reference; any thread. NULL on a fault: never one of the source, which comes
+ * where it is used. `size` is about what it takes in bytes, `text` the grammar: a string to free, or NULL on a fault.
+ */
+struct shm_grammar;
+
+SHM_API struct shm_grammar * shm_grammar_new(const char * source, size_t n_source, bool is_schema);
+SHM_API void                 shm_grammar_free(struct shm_grammar * grammar);
+SHM_API char *               shm_grammar_text(const struct shm_grammar * grammar);
+
 /* `ends` are the model's end-of-generation tokens (shm_vocab_ends), which ignore_eos bans. `json` is an object with
  * fields of SamplingParams (shimmy/engine/types/sampling.py) and of the template's output (grammar, grammar_type,
  * grammar_lazy, grammar_triggers, preserved_tokens, generation_prompt, thinking_start_tag, thinking_end_tags,
  * reasoning_budget_tokens). What is absent comes from the model's general.sampling.* metadata, else from llama.cpp.
- * `n_ctx` stands for a window of -1. NULL on a fault. */
+ * `n_ctx` stands for a window of -1. A `grammar` that is not NULL stands for one in the JSON. NULL on a fault. */
 SHM_API struct shm_sampler * shm_sampler_new(const struct llama_model * model, const struct shm_tokens * ends,
-                                             int32_t n_ctx, const char * json, size_t n_json);
+                                             int32_t n_ctx, const char * json, size_t n_json,
+                                             const struct shm_grammar * grammar);
 SHM_API void                 shm_sampler_free(struct shm_sampler * sampler);
 SHM_API uint32_t             shm_sampler_seed(const struct shm_sampler * sampler);
 
@@ -192,6 +203,7 @@ SHM_API void shm_step_hold(struct shm_stepper * stepper);
 /* ---- chat: any thread; one chat may be used by several at once ---- */
 
 struct shm_chat;
+struct shm_format;
 
 /* Parses the model's own template, or `source` when it is not NULL: Jinja, or one of llama.cpp's names. What the
  * template says about tools and reasoning is found out here, once. NULL on a fault: a template that does not parse. */
@@ -209,8 +221,15 @@ SHM_API char * shm_chat_names(void);
  * "json_schema", "enable_thinking", "split_reasoning", "continue_final", "template_kwargs"}, messages and tools in
  * OpenAI's form; with general_tools the messages describe the tools, and calls are JSON between <tool_call> tags. Out:
  * {"prompt", "sampler": {fields for shm_sampler_new}, "stop": [], "parser": {configuration for shm_parser_new} or null
- * when the text is the content}. */
-SHM_API char * shm_chat_apply(const struct shm_chat * chat, const char * json, size_t n_json);
+ * when the text is the content}. What of these is large, the grammar and the parser's rules, is in `*format`, which is
+ * set where the text is returned; if `format` is NULL, it is in the text. */
+SHM_API char * shm_chat_apply(const struct shm_chat * chat, const char * json, size_t n_json,
+                              struct shm_format ** format);
+
+/* How answers are constrained and parsed. A reference; any thread. Its grammar is one to free, or NULL if it has none.
+ */
+SHM_API void                 shm_format_free(struct shm_format * format);
+SHM_API struct shm_grammar * shm_format_grammar(const struct shm_format * format);
 
 /* The same by llama.cpp alone, analysis and all; for tests. */
 SHM_API char * shm_chat_reference(const struct shm_chat * chat, const char * json, size_t n_json);
@@ -219,7 +238,8 @@ SHM_API char * shm_chat_reference(const struct shm_chat * chat, const char * jso
 
 struct shm_parser;
 
-SHM_API struct shm_parser * shm_parser_new(const char * json, size_t n_json);
+/* `format` has the rules, or is NULL: then they are in the JSON. */
+SHM_API struct shm_parser * shm_parser_new(const char * json, size_t n_json, const struct shm_format * format);
 SHM_API void                shm_parser_free(struct shm_parser * parser);
 
 /* Adds text and returns what is new as JSON: [{"content"} | {"reasoning"} | {"index", "id", "name", "arguments"}].

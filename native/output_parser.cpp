@@ -8,9 +8,11 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "chat-peg-parser.h"
 #include "chat.h"
+#include "chat_format.hpp"
 #include "engine.h"
 #include "guard.hpp"
 #include "open_leaf.hpp"
@@ -76,8 +78,8 @@ size_t without_space(const std::string & text, size_t begin, size_t end) {
 }  // namespace
 
 struct shm_parser {
-    explicit shm_parser(const common_json & config)
-        : config_(config), input_(config_.generation_prompt), n_prompt_(input_.size()) {
+    explicit shm_parser(const common_json & config, std::shared_ptr<const common_peg_arena> arena)
+        : config_(config, std::move(arena)), input_(config_.generation_prompt), n_prompt_(input_.size()) {
         if (config.value("prompt_is_said", false)) {
             parse(/*final=*/false);
             leaf_.reset();
@@ -289,9 +291,11 @@ struct shm_parser {
     bool                          broken_     = false;
 };
 
-shm_parser * shm_parser_new(const char * json, size_t n_json) {
-    return shm::guarded<shm_parser *>(nullptr,
-                                      [&] { return new shm_parser(common_json::parse(std::string(json, n_json))); });
+shm_parser * shm_parser_new(const char * json, size_t n_json, const shm_format * format) {
+    return shm::guarded<shm_parser *>(nullptr, [&] {
+        return new shm_parser(common_json::parse(std::string(json, n_json)),
+                              format == nullptr ? nullptr : format->format->arena);
+    });
 }
 
 void shm_parser_free(shm_parser * parser) { delete parser; }
@@ -303,7 +307,7 @@ char * shm_parser_feed(shm_parser * parser, const char * text, size_t n_text, bo
 
 char * shm_parser_reference(const char * config, size_t n_config, const char * text, size_t n_text, bool partial) {
     return shm::guarded<char *>(nullptr, [&] {
-        const shm::parser_config  read(common_json::parse(std::string(config, n_config)));
+        const shm::parser_config  read(common_json::parse(std::string(config, n_config)), nullptr);
         common_chat_parser_params params;
         params.format                 = read.format;
         params.generation_prompt      = read.generation_prompt;

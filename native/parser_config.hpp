@@ -17,7 +17,8 @@ struct parser_config {
     std::string                             reasoning_end;  // the tag, or nothing
     std::vector<std::string>                marks;          // texts that are never the answer's own words
 
-    explicit parser_config(const common_json & in);
+    // Without `known` the text of the arena is in the JSON, or there is none.
+    parser_config(const common_json & in, std::shared_ptr<const common_peg_arena> known);
 };
 
 }  // namespace shm

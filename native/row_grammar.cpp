@@ -1,10 +1,9 @@
 #include "row_grammar.hpp"
 
 #include <algorithm>
-#include <stdexcept>
+#include <utility>
 
 #include "common.h"
-#include "grammar.hpp"
 
 namespace shm {
 
@@ -97,21 +96,21 @@ bool trigger::take(llama_token token, const std::string & piece,
     return false;
 }
 
-row_grammar::row_grammar(const llama_vocab * vocab, const std::string & text, const common_params_sampling & params)
-    : vocab_(vocab) {
-    check_grammar(vocab, text.c_str(), "root");
-    impl_.reset(llama_grammar_init_impl(vocab, text.c_str(), "root", /*lazy=*/false, nullptr, 0, nullptr, 0));
-    if (!impl_) {
-        throw std::invalid_argument("the grammar could not be used");
-    }
+row_grammar::row_grammar(compiled_grammar_ptr compiled, const common_params_sampling & params)
+    : compiled_(std::move(compiled)) {
     if (params.grammar_lazy) {
         trigger_ = std::make_unique<trigger>(params.grammar_triggers);
+    } else {
+        impl_ = compiled_->begin();
     }
 }
 
 bool row_grammar::may_end() const {
+    if (trigger_) {
+        return false;
+    }
     const auto & stacks = llama_grammar_get_stacks(impl_.get());
-    return !trigger_ && std::any_of(stacks.begin(), stacks.end(), [](const auto & stack) { return stack.empty(); });
+    return std::any_of(stacks.begin(), stacks.end(), [](const auto & stack) { return stack.empty(); });
 }
 
 void row_grammar::apply(llama_token_data_array & candidates) const {
@@ -126,7 +125,8 @@ void row_grammar::accept(llama_token token) {
         return;
     }
     std::vector<std::pair<llama_token, std::string>> begun;
-    if (trigger_->take(token, common_token_to_piece(vocab_, token, /*special=*/true), begun)) {
+    if (trigger_->take(token, common_token_to_piece(compiled_->vocab(), token, /*special=*/true), begun)) {
+        impl_ = compiled_->begin();
         trigger_.reset();
         for (const auto & [id, piece] : begun) {
             llama_grammar_accept_token(*impl_, id, piece);

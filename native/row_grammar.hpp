@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "compiled_grammar.hpp"
 #include "sampling.h"
-#include "src/llama-grammar.h"
 
 namespace shm {
 
@@ -45,8 +45,7 @@ class trigger {
 // Thread: one at a time.
 class row_grammar {
   public:
-    // Throws std::invalid_argument for a grammar that does not parse, or is too large or too ambiguous.
-    row_grammar(const llama_vocab * vocab, const std::string & text, const common_params_sampling & params);
+    row_grammar(compiled_grammar_ptr compiled, const common_params_sampling & params);
 
     // Whether what was accepted is a whole text of the grammar.
     bool may_end() const;
@@ -55,13 +54,9 @@ class row_grammar {
     void accept(llama_token token);
 
   private:
-    struct free {
-        void operator()(llama_grammar * grammar) const { llama_grammar_free_impl(grammar); }
-    };
-
-    const llama_vocab *                  vocab_;
-    std::unique_ptr<llama_grammar, free> impl_;
-    std::unique_ptr<trigger>             trigger_;  // until it has been seen
+    compiled_grammar_ptr     compiled_;
+    grammar_ptr              impl_;     // null while it sleeps: most never wake
+    std::unique_ptr<trigger> trigger_;  // until it has been seen
 };
 
 }  // namespace shm

@@ -40,7 +40,7 @@ common_params_sampling without_grammar(common_params_sampling params) {
 
 }  // namespace
 
-shm_sampler::shm_sampler(const llama_model * model, common_params_sampling params)
+shm_sampler::shm_sampler(const llama_model * model, common_params_sampling params, const shm::known_grammar * known)
     : params_(std::move(params)), preserved_(params_.preserved_tokens) {
     const llama_vocab *    vocab = llama_model_get_vocab(model);
     common_params_sampling plain = without_grammar(params_);
@@ -50,7 +50,7 @@ shm_sampler::shm_sampler(const llama_model * model, common_params_sampling param
         throw std::runtime_error("the sampler could not be made");
     }
     prefill_ = shm::prefill_of(vocab, params_.generation_prompt);
-    make_grammar(vocab);
+    make_grammar(vocab, known);
     make_budget(vocab);
 
     top_p_               = params_.top_p < 1.0f ? step_named(common_sampler_get(chain_.get()), "top-p") : nullptr;
@@ -66,12 +66,14 @@ shm_sampler::shm_sampler(const llama_model * model, common_params_sampling param
     }
 }
 
-void shm_sampler::make_grammar(const llama_vocab * vocab) {
+void shm_sampler::make_grammar(const llama_vocab * vocab, const shm::known_grammar * known) {
     const std::string & text = common_grammar_value(params_.grammar);
     if (text.empty()) {
         return;
     }
-    grammar_ = std::make_unique<shm::row_grammar>(vocab, text, params_);
+    auto compiled =
+        known != nullptr ? known->compiled(vocab) : std::make_shared<const shm::compiled_grammar>(vocab, text);
+    grammar_ = std::make_unique<shm::row_grammar>(std::move(compiled), params_);
     if (!params_.grammar_lazy && common_grammar_needs_prefill(params_.grammar)) {
         for (const llama_token token : prefill_) {
             grammar_->accept(token);
@@ -257,9 +259,11 @@ void shm_sampler::prime(const llama_token * tokens, size_t n) {
 }
 
 shm_sampler * shm_sampler_new(const llama_model * model, const shm_tokens * ends, int32_t n_ctx, const char * json,
-                              size_t n_json) {
+                              size_t n_json, const shm_grammar * grammar) {
     return shm::guarded<shm_sampler *>(nullptr, [&] {
-        return new shm_sampler(model, shm::read_sampling_params(model, *ends, n_ctx, std::string(json, n_json)));
+        const shm::known_grammar * known = grammar == nullptr ? nullptr : grammar->grammar.get();
+        return new shm_sampler(model, shm::read_sampling_params(model, *ends, n_ctx, std::string(json, n_json), known),
+                               known);
     });
 }
 

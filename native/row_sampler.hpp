@@ -11,13 +11,15 @@
 
 #include "bound.hpp"
 #include "engine.h"
+#include "known_grammar.hpp"
 #include "llama-cpp.h"
 #include "row_grammar.hpp"
 #include "sampling.h"
 
 // Thread: one at a time.
 struct shm_sampler {
-    shm_sampler(const llama_model * model, common_params_sampling params);
+    // `known` is the grammar of `params`, or null.
+    shm_sampler(const llama_model * model, common_params_sampling params, const shm::known_grammar * known);
 
     // Chooses from a row of logits; does not accept. LLAMA_TOKEN_NULL: the grammar allows no token that the logits do.
     // `scratch` is the calling thread's, its content does not matter.
@@ -38,7 +40,7 @@ struct shm_sampler {
     bool is_preserved(llama_token token) const { return preserved_.count(token) > 0; }
 
   private:
-    void        make_grammar(const llama_vocab * vocab);
+    void        make_grammar(const llama_vocab * vocab, const shm::known_grammar * known);
     void        make_budget(const llama_vocab * vocab);
     bool        grammar_applies() const;
     bool        grammar_allows(llama_token token);

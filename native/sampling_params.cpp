@@ -167,14 +167,23 @@ void read_triggers(const common_json & in, const llama_vocab * vocab, common_par
     }
 }
 
-void read_grammar(const common_json & in, const llama_vocab * vocab, common_params_sampling & params) {
-    read_preserved(in, vocab, params);
-    read(in, "generation_prompt", params.generation_prompt);
+std::string grammar_text(const common_json & in, const shm::known_grammar * known) {
+    if (known != nullptr) {
+        return known->text();
+    }
     std::string text;
     read(in, "grammar", text);
     if (text.empty() && in.contains("json_schema") && !in.at("json_schema").is_null()) {
         text = shm::strict_strings(json_schema_to_grammar(in.at("json_schema")));
     }
+    return text;
+}
+
+void read_grammar(const common_json & in, const llama_vocab * vocab, const shm::known_grammar * known,
+                  common_params_sampling & params) {
+    read_preserved(in, vocab, params);
+    read(in, "generation_prompt", params.generation_prompt);
+    const std::string text = grammar_text(in, known);
     if (text.empty()) {
         return;
     }
@@ -212,7 +221,7 @@ void read_reasoning(const common_json & in, const llama_vocab * vocab, common_pa
 namespace shm {
 
 common_params_sampling read_sampling_params(const llama_model * model, const shm_tokens & ends, int32_t n_ctx,
-                                            const std::string & json) {
+                                            const std::string & json, const known_grammar * known) {
     const common_json      in    = common_json::parse(json);
     const llama_vocab *    vocab = llama_model_get_vocab(model);
     common_params_sampling params;
@@ -221,7 +230,7 @@ common_params_sampling read_sampling_params(const llama_model * model, const shm
     read_numbers(in, params);
     read_lists(in, params);
     read_biases(in, vocab, ends, params);
-    read_grammar(in, vocab, params);
+    read_grammar(in, vocab, known, params);
     read_reasoning(in, vocab, params);
     for (int32_t * window : {&params.penalty_last_n, &params.dry_penalty_last_n}) {
         if (*window < 0) {

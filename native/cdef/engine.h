@@ -3,8 +3,14 @@ struct shm_tokens {
     const llama_token *data;
     int32_t size;
 };
+struct shm_grammar;
+struct shm_grammar *shm_grammar_new(const char *, size_t, bool);
+void shm_grammar_free(struct shm_grammar *);
+char *shm_grammar_text(const struct shm_grammar *);
+
 struct shm_sampler;
-struct shm_sampler *shm_sampler_new(const struct llama_model *, const struct shm_tokens *, int32_t, const char *, size_t);
+struct shm_sampler *shm_sampler_new(const struct llama_model *, const struct shm_tokens *, int32_t, const char *, size_t,
+                                    const struct shm_grammar *);
 void shm_sampler_free(struct shm_sampler *);
 uint32_t shm_sampler_seed(const struct shm_sampler *);
 llama_token shm_sampler_draw(struct shm_sampler *, const float *);
@@ -103,15 +109,18 @@ int32_t shm_step(struct shm_stepper *, const struct shm_bite *, int32_t, bool, s
 void shm_step_hold(struct shm_stepper *);
 
 struct shm_chat;
+struct shm_format;
 struct shm_chat *shm_chat_new(const struct llama_model *, const char *);
 void shm_chat_free(struct shm_chat *);
 char *shm_chat_info(const struct shm_chat *);
-char *shm_chat_apply(const struct shm_chat *, const char *, size_t);
+char *shm_chat_apply(const struct shm_chat *, const char *, size_t, struct shm_format **);
+void shm_format_free(struct shm_format *);
+struct shm_grammar *shm_format_grammar(const struct shm_format *);
 char *shm_chat_names(void);
 char *shm_chat_reference(const struct shm_chat *, const char *, size_t);
 
 struct shm_parser;
-struct shm_parser *shm_parser_new(const char *, size_t);
+struct shm_parser *shm_parser_new(const char *, size_t, const struct shm_format *);
 void shm_parser_free(struct shm_parser *);
 char *shm_parser_feed(struct shm_parser *, const char *, size_t, bool);
 char *shm_parser_reference(const char *, size_t, const char *, size_t, bool);

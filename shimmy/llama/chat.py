@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from shimmy.llama._ffi import ffi, lib, raise_fault, take_text
+from shimmy.llama.format import Format
 from shimmy.llama.handle import Handle
 
 if TYPE_CHECKING:
@@ -28,17 +29,28 @@ class TemplateInfo(msgspec.Struct, frozen=True):
     control: list[str]
 
 
+class _Applied(msgspec.Struct, frozen=True):
+    """The JSON of shm_chat_apply."""
+
+    prompt: str
+    sampler: dict[str, msgspec.Raw]
+    stop: list[str]
+    parser: msgspec.Raw
+
+
 class Rendered(msgspec.Struct, frozen=True):
     """A conversation as the model reads it, and how its answer is to be sampled and parsed.
 
-    `sampler` holds JSON fields for `RowSampler`; `parser` configures an `OutputParser`; it is
-    JSON's null when the output is the content as it stands.
+    `sampler` holds JSON fields for `RowSampler`, beside the grammar of `format`; `parser` configures
+    an `OutputParser`, beside the rules of `format`; it is JSON's null when the output is the content
+    as it stands.
     """
 
     prompt: str
     sampler: dict[str, msgspec.Raw]
     stop: list[str]
     parser: msgspec.Raw
+    format: Format
 
 
 class ChatTemplate(Handle):
@@ -69,8 +81,12 @@ class ChatTemplate(Handle):
             LlamaError, InvalidRequestError: this is no conversation, the template refused the
                 messages, or the schema could not be used; which of the two is llama.cpp's choice.
         """
-        reply = lib.shm_chat_apply(self.ptr, conversation, len(conversation))
-        return _rendered.decode(take_text(reply, "rendering the conversation"))
+        made = ffi.new("struct shm_format **")
+        reply = lib.shm_chat_apply(self.ptr, conversation, len(conversation), made)
+        text = take_text(reply, "rendering the conversation")
+        shape = Format(made[0])
+        out = _applied.decode(text)
+        return Rendered(out.prompt, out.sampler, out.stop, out.parser, shape)
 
 
 def built_in_templates() -> list[str]:
@@ -110,9 +126,10 @@ class _Diff(msgspec.Struct, frozen=True):
 class OutputParser(Handle):
     """Splits one answer into content, reasoning and tool calls. Thread: one at a time."""
 
-    def __init__(self, config: bytes) -> None:
-        """`config` is the `parser` of a `Rendered`."""
-        ptr = lib.shm_parser_new(config, len(config))
+    def __init__(self, config: bytes, shape: Format | None = None) -> None:
+        """`config` is the `parser` of a `Rendered`, `shape` its `format`."""
+        rules = ffi.NULL if shape is None else shape.ptr
+        ptr = lib.shm_parser_new(config, len(config), rules)
         if ptr == ffi.NULL:
             raise_fault("making the output parser")
         super().__init__(ptr, lib.shm_parser_free)
@@ -134,5 +151,5 @@ class OutputParser(Handle):
 
 
 _info = msgspec.json.Decoder(TemplateInfo)
-_rendered = msgspec.json.Decoder(Rendered)
+_applied = msgspec.json.Decoder(_Applied)
 _diffs = msgspec.json.Decoder(list[_Diff])

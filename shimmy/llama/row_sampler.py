@@ -8,23 +8,27 @@ from shimmy.llama._ffi import CData, ffi, lib, log_mark, raise_fault
 from shimmy.llama.handle import Handle
 
 if TYPE_CHECKING:
+    from shimmy.llama.grammar import Grammar
     from shimmy.llama.model import Model
 
 
 class RowSampler(Handle):
     """A sampler that a row will own. Thread: one at a time; any may make it."""
 
-    def __init__(self, model: Model, fields: bytes, *, n_ctx: int) -> None:
+    def __init__(
+        self, model: Model, fields: bytes, *, n_ctx: int, grammar: Grammar | None = None
+    ) -> None:
         """`fields` is JSON: what is absent is the model's advice, else llama.cpp's default.
 
-        `n_ctx` stands for a penalty window of -1.
+        `n_ctx` stands for a penalty window of -1. A `grammar` stands for one in the fields.
 
         Raises:
             InvalidRequestError: a token outside of the vocabulary, an unusable grammar setup.
             LlamaError: a grammar that does not parse; the message has llama.cpp's own lines.
         """
         mark = log_mark()
-        ptr = lib.shm_sampler_new(model.ptr, model.ends, n_ctx, fields, len(fields))
+        known = ffi.NULL if grammar is None else grammar.ptr
+        ptr = lib.shm_sampler_new(model.ptr, model.ends, n_ctx, fields, len(fields), known)
         if ptr == ffi.NULL:
             raise_fault("making the sampler", mark=mark)
         super().__init__(ptr, lib.shm_sampler_free, model)

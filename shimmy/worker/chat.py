@@ -13,6 +13,7 @@ import msgspec
 from shimmy.errors import InvalidRequestError, LlamaError
 from shimmy.worker.general_tools import as_text, with_tools
 from shimmy.worker.literal import ControlTexts, Marks
+from shimmy.worker.lru import Lru
 from shimmy.worker.schema import answer_schema, schema_field, usable
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _ANCHOR = "\n"
 IMAGE = "<__media__>"
 """What a rendered conversation shows in the place of an image; llama.cpp's name for it."""
 _MAX_TOOLS = 64
+_MAX_TOOLS_BYTES = 16 << 20
 _SCHEMA_WORDS = ("grammar", "schema", "pattern")
 
 
@@ -42,7 +44,8 @@ class ChatRenderer:
         self._template = template
         self._native_tools = info.tools
         self._control = ControlTexts(info.control)
-        self._tools: dict[bytes, msgspec.Raw] = {}  # those of the last requests, checked
+        # those of the last requests, checked
+        self._tools: Lru[msgspec.Raw] = Lru(_MAX_TOOLS, _MAX_TOOLS_BYTES)
 
     def render(
         self, prompt: ChatPrompt, sampling: SamplingParams
@@ -96,12 +99,10 @@ class ChatRenderer:
     def _checked_tools(self, tools: list[Tool]) -> msgspec.Raw:
         """Return the tools in OpenAI's form, with schemas that a grammar can hold."""
         key = msgspec.json.encode(tools)
-        found = self._tools.get(key)
+        found = self._tools.find(key)
         if found is None:
             found = msgspec.Raw(msgspec.json.encode([_tool(tool) for tool in tools]))
-            if len(self._tools) >= _MAX_TOOLS:
-                self._tools.clear()
-            self._tools[key] = found
+            self._tools.keep(key, found)
         return found
 
     def _messages(self, prompt: ChatPrompt) -> list[Message]:

@@ -1,25 +1,22 @@
 """From a request to a task: render, tokenise, build the sampler and the parser.
 
-Thread: a small pool beside the engine's thread; everything used here is immutable after the load.
+Thread: a small pool beside the engine's thread; what is used here is immutable after the load, or locks.
 """
 
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from shimmy.engine.types.prompt import ChatPrompt, TextPrompt
-from shimmy.engine.types.sampling import MAX_SEED, SamplingParams
-from shimmy.errors import InvalidRequestError, LlamaError
+from shimmy.engine.types.sampling import SamplingParams
+from shimmy.errors import InvalidRequestError
 from shimmy.llama.chat import ChatTemplate, OutputParser, Rendered
-from shimmy.llama.row_sampler import RowSampler
 from shimmy.worker.chat import ChatRenderer
 from shimmy.worker.job import Job
 from shimmy.worker.logprobs import TokenBytes
 from shimmy.worker.prompt import PromptReader, check_tokens, read_tokens
-from shimmy.worker.schema import answer_schema, schema_field
+from shimmy.worker.samplers import Samplers, grammar_field
 from shimmy.worker.task import Choices, Task
 
 if TYPE_CHECKING:
@@ -52,13 +49,12 @@ class Preparer:
         pictures: Pictures | None = None,
     ) -> None:
         """`n_ctx` is the most tokens one row may hold, prompt and answer together."""
-        self._model = model
         self._adapters = adapters
         self._vocab: Vocab = model.vocab
         chat = ChatRenderer(model.vocab, template)
         self._prompts = PromptReader(self._vocab, chat, pictures, n_ctx=n_ctx, n_batch=n_batch)
         self._token_bytes = TokenBytes(self._vocab)
-        self._n_ctx = n_ctx
+        self._samplers = Samplers(model, n_ctx=n_ctx)
         self._n_slots = n_slots
         # Jobs have numbers of their own, in the order in which they were prepared.
         self._job_ids = itertools.count(1)
@@ -138,8 +134,7 @@ class Preparer:
     ) -> Task:
         first = choice == 0
         scores = request.prompt_logprobs if first else None
-        field = _grammar_field(request)
-        sampler = self._sampler(request, rendered, choice, field)
+        sampler = self._samplers.make(request, rendered, choice)
         try:
             parser = _parser(rendered)
         except BaseException:
@@ -170,53 +165,11 @@ class Preparer:
             tells_end=request.prompt_logprobs is not None,
             parser=parser,
             n_keep=request.n_keep,
-            grammar_field=field,
+            grammar_field=grammar_field(request),
         )
-
-    def _sampler(
-        self, request: GenerateRequest, rendered: Rendered | None, choice: int, grammar_field: str
-    ) -> RowSampler:
-        sampling = _seeded(request.sampling, choice)
-        fields: dict[str, Any] = {
-            name: value
-            for name in SamplingParams.__struct_fields__
-            if (value := getattr(sampling, name)) is not None
-        }
-        if rendered is None:
-            fields["json_schema"] = answer_schema(request.prompt, sampling)
-        else:
-            # the template's output has it, as a grammar
-            fields.pop("json_schema", None)
-            fields |= {name: value for name, value in rendered.sampler.items() if value != b"null"}
-        try:
-            return RowSampler(self._model, msgspec.json.encode(fields), n_ctx=self._n_ctx)
-        except (LlamaError, InvalidRequestError) as error:
-            param = grammar_field if _is_about_grammar(error.message) else None
-            raise InvalidRequestError(error.message, param=param) from error
-
-
-def _seeded(sampling: SamplingParams, choice: int) -> SamplingParams:
-    """Give a choice a seed of its own: the request's, the next one, and so on."""
-    if sampling.seed in (None, MAX_SEED) or choice == 0:
-        return sampling
-    # the last one stands for a random seed to llama.cpp
-    return msgspec.structs.replace(sampling, seed=(sampling.seed + choice) % MAX_SEED)
-
-
-def _grammar_field(request: GenerateRequest) -> str:
-    """Return the field that a request's grammar is from."""
-    schema = schema_field(request.prompt, request.sampling)
-    if schema is not None:
-        return schema
-    is_raw = not isinstance(request.prompt, ChatPrompt)
-    return "grammar" if is_raw or request.sampling.grammar is not None else "tools"
-
-
-def _is_about_grammar(message: str) -> bool:
-    return "grammar" in message or "schema" in message
 
 
 def _parser(rendered: Rendered | None) -> OutputParser | None:
     if rendered is None or bytes(rendered.parser) == b"null":
         return None
-    return OutputParser(bytes(rendered.parser))
+    return OutputParser(bytes(rendered.parser), rendered.format)

@@ -68,7 +68,7 @@ def test_a_plain_conversation_needs_no_parser(model: Model) -> None:
 def test_a_schema_becomes_a_grammar(model: Model) -> None:
     with ChatTemplate(model) as template:
         rendered = render(template, json_schema={"type": "object", "required": ["a"]})
-    assert "root" in json.loads(bytes(rendered.sampler["grammar"]))
+    assert "root" in rendered.format.grammar.text
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b'{"format": "x"}', b'{"format": 1, "arena": "no"}'])
@@ -83,9 +83,9 @@ def test_text_that_does_not_parse_is_returned_as_content(model: Model) -> None:
         "function": {"name": "f", "description": "", "parameters": {"type": "object"}},
     }
     with ChatTemplate(model) as template:
-        config = bytes(render(template, tools=[tool]).parser)
+        rendered = render(template, tools=[tool])
     text = '<tool_call>\n{"name": "f", "arg'
-    with OutputParser(config) as parser:
+    with OutputParser(bytes(rendered.parser), rendered.format) as parser:
         pieces = [parser.feed(character, final=False) for character in text]
         pieces.append(parser.feed("", final=True))
     shown = "".join(piece.content for piece in pieces)

@@ -19,8 +19,8 @@ import pytest
 from shimmy.engine.types.prompt import ChatPrompt, Message, Tool
 from shimmy.engine.types.sampling import SamplingParams
 from shimmy.llama import Model
-from shimmy.llama._ffi import lib, take_text
-from shimmy.llama.chat import ChatTemplate, OutputParser
+from shimmy.llama._ffi import ffi, lib, take_text
+from shimmy.llama.chat import ChatTemplate, OutputParser, Rendered
 from shimmy.worker.chat import ChatRenderer
 from tests.support import templates
 from tests.support.random_answer import random_answer
@@ -115,7 +115,9 @@ def test_the_kept_analysis_gives_what_llama_cpp_gives(
         if "tools" in given and "json_schema" in more:
             continue
         body = json.dumps({"messages": messages} | given | more).encode()
-        ours = json.loads(take_text(lib.shm_chat_apply(template.ptr, body, len(body)), ""))
+        ours = json.loads(
+            take_text(lib.shm_chat_apply(template.ptr, body, len(body), ffi.NULL), "")
+        )
         theirs = json.loads(take_text(lib.shm_chat_reference(template.ptr, body, len(body)), ""))
         if "grammar" in theirs["sampler"]:
             # llama.cpp's rule for strings allows what is no JSON
@@ -156,10 +158,10 @@ def fits(value: Any, schema: dict[str, Any], *, tagged: bool = False) -> bool:
     )
 
 
-def parse(config: bytes, text: str) -> tuple[str, list[tuple[str, str]]]:
+def parse(rendered: Rendered, text: str) -> tuple[str, list[tuple[str, str]]]:
     """Feed an answer in small pieces; returns its content and its calls."""
     content, calls = "", {}
-    with OutputParser(config) as parser:
+    with OutputParser(bytes(rendered.parser), rendered.format) as parser:
         for i in range(0, len(text) + 1, 3):
             pieces = parser.feed(text[i : i + 3], final=i + 3 > len(text))
             content += pieces.content
@@ -186,7 +188,7 @@ def test_forced_calls_parse_back(name: str, model: Model, template: ChatTemplate
         text = random_answer(model, rendered, seed)
         if text is None:
             continue
-        content, calls = parse(bytes(rendered.parser), text)
+        content, calls = parse(rendered, text)
         assert len(calls) == 1, (text, content, calls)
         called, arguments = calls[0]
         assert called == (forced or called)

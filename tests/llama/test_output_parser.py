@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from shimmy.llama import Model
-from shimmy.llama._ffi import lib, take_text
+from shimmy.llama._ffi import ffi, lib, take_text
 from shimmy.llama.chat import ChatTemplate, OutputParser
 from tests.support import templates
 
@@ -72,7 +72,9 @@ def config(tiny_gguf: Path) -> Iterator[Callable[..., bytes]]:
         def make(name: str, **fields: Any) -> bytes:
             with ChatTemplate(model, templates.source(name)) as template:
                 body = json.dumps({"messages": HELLO} | fields).encode()
-                return bytes(template.render(body).parser)
+                # llama.cpp itself is asked, too: with all in the text
+                made = lib.shm_chat_apply(template.ptr, body, len(body), ffi.NULL)
+                return json.dumps(json.loads(take_text(made, "rendering"))["parser"]).encode()
 
         yield make
 

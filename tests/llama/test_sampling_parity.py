@@ -40,7 +40,7 @@ class Bench:
         self, fields: dict[str, Any], seed: int, prompt: list[int], spread: float = 3.0
     ) -> tuple[list[int], list[int]]:
         text = json.dumps(fields | {"seed": seed}).encode()
-        ours = lib.shm_sampler_new(self.model.ptr, self.model.ends, 256, text, len(text))
+        ours = lib.shm_sampler_new(self.model.ptr, self.model.ends, 256, text, len(text), ffi.NULL)
         theirs = lib.shm_reference_new(self.model.ptr, self.model.ends, 256, text, len(text))
         assert ours != ffi.NULL, ffi.string(lib.shm_last_error())
         assert theirs != ffi.NULL, ffi.string(lib.shm_last_error())
@@ -196,7 +196,9 @@ def test_a_row_of_nan_or_minus_infinity_does_not_crash(bench: Bench, n: int, k: 
         for i in range(0, bench.n_vocab, max(bench.n_vocab // n, 1)):
             row[i] = 1.0
         text = json.dumps({"seed": 1, "top_k": k}).encode()
-        sampler = lib.shm_sampler_new(bench.model.ptr, bench.model.ends, 256, text, len(text))
+        sampler = lib.shm_sampler_new(
+            bench.model.ptr, bench.model.ends, 256, text, len(text), ffi.NULL
+        )
         token = lib.shm_sampler_draw(sampler, row)
         assert 0 <= token < bench.n_vocab
         lib.shm_sampler_free(sampler)
@@ -227,7 +229,7 @@ def test_a_lazy_grammar_wakes_when_common_samplers_does(
         "seed": 1,
     }
     text = json.dumps(fields).encode()
-    ours = lib.shm_sampler_new(bench.model.ptr, bench.model.ends, 256, text, len(text))
+    ours = lib.shm_sampler_new(bench.model.ptr, bench.model.ends, 256, text, len(text), ffi.NULL)
     theirs = lib.shm_reference_new(bench.model.ptr, bench.model.ends, 256, text, len(text))
     assert ours != ffi.NULL, ffi.string(lib.shm_last_error())
     assert theirs != ffi.NULL, ffi.string(lib.shm_last_error())
@@ -260,7 +262,7 @@ def test_a_lazy_grammar_waits_through_a_long_text(bench: Bench) -> None:
         "temperature": 0,
     }
     text = json.dumps(fields).encode()
-    sampler = lib.shm_sampler_new(bench.model.ptr, bench.model.ends, 256, text, len(text))
+    sampler = lib.shm_sampler_new(bench.model.ptr, bench.model.ends, 256, text, len(text), ffi.NULL)
     assert sampler != ffi.NULL
     row = ffi.new("float[]", bench.n_vocab)
     words, tool = [bench.model.vocab.tokenize(t, add_special=False) for t in (" the", "<tool>")]

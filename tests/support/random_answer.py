@@ -28,7 +28,8 @@ def random_answer(model: Model, rendered: Rendered, seed: int, *, most: int = 60
     single = {piece: token for token, piece in enumerate(pieces) if len(piece) == 1}
     out, marker = b"", b""
     fields = {"seed": seed, "temperature": 1.0, "top_k": 0, "min_p": 0.0, "top_p": 1.0}
-    with RowSampler(model, msgspec.json.encode(fields | rendered.sampler), n_ctx=4096) as sampler:
+    encoded = msgspec.json.encode(fields | rendered.sampler)
+    with RowSampler(model, encoded, n_ctx=4096, grammar=rendered.format.grammar) as sampler:
         for _ in range(most):
             logits = (rng.normal(size=len(pieces)) + lift).astype(np.float32)
             if not marker and rng.random() < 0.05:

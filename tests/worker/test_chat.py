@@ -45,7 +45,7 @@ def render(model: Model) -> Render:
 
 
 def grammar(rendered: Rendered) -> str:
-    return json.loads(bytes(rendered.sampler["grammar"])) if "grammar" in rendered.sampler else ""
+    return rendered.format.grammar.text if rendered.format.grammar is not None else ""
 
 
 def refused(render: Render, *args: Any, **fields: Any) -> tuple[str | None, str]:
@@ -151,7 +151,7 @@ def test_any_json_object_is_held_by_a_grammar(render: Render) -> None:
 
 def test_an_answer_in_json_is_parsed_out_of_its_fence(render: Render) -> None:
     rendered = render("chatml", json_schema=A_SCHEMA)
-    with OutputParser(bytes(rendered.parser)) as parser:
+    with OutputParser(bytes(rendered.parser), rendered.format) as parser:
         assert parser.feed('```json\n{"a": 1}\n```', final=True).content == '{"a": 1}'
 
 
@@ -174,7 +174,7 @@ def test_template_variables_reach_the_template(render: Render) -> None:
 
 def test_reasoning_stays_in_the_text_when_it_is_not_to_be_split(render: Render) -> None:
     rendered = render(split_reasoning=False)
-    with OutputParser(bytes(rendered.parser)) as parser:
+    with OutputParser(bytes(rendered.parser), rendered.format) as parser:
         pieces = parser.feed("<think>\nhm\n</think>\n\nyes", final=True)
     assert pieces.reasoning == ""
     assert pieces.content == "<think>\nhm\n</think>\n\nyes"
@@ -186,7 +186,7 @@ def test_the_last_message_can_be_continued(render: Render, name: str) -> None:
     rendered = render(name, messages=begun, continue_final=True)
     assert rendered.prompt.endswith("The answer is")
     if bytes(rendered.parser) != b"null":
-        with OutputParser(bytes(rendered.parser)) as parser:
+        with OutputParser(bytes(rendered.parser), rendered.format) as parser:
             pieces = [parser.feed(" 4", final=False), parser.feed("2.", final=True)]
         assert "".join(piece.content for piece in pieces) == " 42."
         assert not any(piece.reasoning for piece in pieces)
@@ -196,7 +196,7 @@ def test_reasoning_can_be_continued(render: Render) -> None:
     begun = [*ASK, Message(role="assistant", content="", reasoning="first")]
     rendered = render(messages=begun, continue_final=True)
     assert rendered.prompt.endswith("<think>\nfirst")
-    with OutputParser(bytes(rendered.parser)) as parser:
+    with OutputParser(bytes(rendered.parser), rendered.format) as parser:
         pieces = parser.feed(" second\n</think>\n\nyes", final=True)
     assert (pieces.reasoning.strip(), pieces.content) == ("second", "yes")
 
