@@ -10,6 +10,7 @@
 
 #include "chat_format.hpp"
 #include "conversation.hpp"
+#include "cut_texts.hpp"
 #include "engine.h"
 #include "guard.hpp"
 #include "llama-cpp.h"
@@ -34,6 +35,7 @@ struct shm_chat {
     common_chat_templates_ptr           templates;
     std::unique_ptr<shm::chat_template> ordinary;
     std::unique_ptr<shm::chat_template> tool_use;  // of models that have one for tools
+    const llama_model *                 model;
     const llama_vocab *                 vocab;
     mutable shm::lru<known_output>      outputs{MAX_KNOWN, MAX_KNOWN_BYTES};
 
@@ -295,6 +297,12 @@ common_json control_texts(const llama_vocab * vocab) {
     return out;
 }
 
+common_json cut_texts_of(const shm_chat & chat) {
+    const std::string source = common_chat_templates_source(chat.templates.get()) +
+                               common_chat_templates_source(chat.templates.get(), "tool_use");
+    return shm::cut_texts(chat.model, source);
+}
+
 // llama.cpp finds out by rendering an example, which a template may refuse.
 bool supports_thinking(const shm_chat & chat) {
     try {
@@ -314,6 +322,7 @@ shm_chat * shm_chat_new(const llama_model * model, const char * source) {
         const std::string given    = source == nullptr ? "" : source;
         const bool        built_in = is_built_in(given) && given != "chatml";  // that one has a Jinja form
         auto              chat     = std::make_unique<shm_chat>();
+        chat->model                = model;
         chat->vocab                = llama_model_get_vocab(model);
         chat->templates            = parse(model, given);
         const std::string bos      = piece(chat->vocab, llama_vocab_bos(chat->vocab));
@@ -345,6 +354,7 @@ char * shm_chat_info(const shm_chat * chat) {
         out["tools"]           = chat->choose(true).has_tools();
         out["caps"]            = caps;
         out["control"]         = control_texts(chat->vocab);
+        out["cuts"]            = cut_texts_of(*chat);
         return shm::copy_string(out.dump_safe());
     });
 }

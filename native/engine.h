@@ -211,7 +211,8 @@ SHM_API struct shm_chat * shm_chat_new(const struct llama_model * model, const c
 SHM_API void              shm_chat_free(struct shm_chat * chat);
 
 /* JSON: {"source", "explicit", "caps": {name: bool}, "enable_thinking", "tools": whether it shows tools,
- * "control": [texts of control tokens]}. */
+ * "control": [texts of control tokens], "cuts": [those before which a rendered text may be cut: its parts have the
+ * tokens of the whole]}. */
 SHM_API char * shm_chat_info(const struct shm_chat * chat);
 
 /* JSON: the names of llama.cpp's own templates. */

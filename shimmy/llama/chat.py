@@ -18,7 +18,8 @@ class TemplateInfo(msgspec.Struct, frozen=True):
     """What a template is and can; `explicit` is False when a built-in ChatML stands in for it.
 
     `tools`: it shows tools to the model and takes calls. `control` are the texts that the
-    vocabulary turns into control tokens wherever special tokens are read.
+    vocabulary turns into control tokens wherever special tokens are read; before each of the `cuts`
+    a rendered text may be cut, and its parts have the tokens of the whole.
     """
 
     source: str
@@ -27,6 +28,7 @@ class TemplateInfo(msgspec.Struct, frozen=True):
     tools: bool
     caps: dict[str, bool]
     control: list[str]
+    cuts: list[str]
 
 
 class _Applied(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shimmy.errors import InvalidRequestError, LlamaError
+from shimmy.worker.cut_tokens import CutTokens
 from shimmy.worker.general_tools import as_text, with_tools
 from shimmy.worker.literal import ControlTexts, Marks
 from shimmy.worker.lru import Lru
@@ -44,6 +45,7 @@ class ChatRenderer:
         self._template = template
         self._native_tools = info.tools
         self._control = ControlTexts(info.control)
+        self._cut_tokens = CutTokens(vocab, info.cuts)
         # those of the last requests, checked
         self._tools: Lru[msgspec.Raw] = Lru(_MAX_TOOLS, _MAX_TOOLS_BYTES)
 
@@ -145,7 +147,9 @@ class ChatRenderer:
         return self._ids(_ANCHOR, special=False) if spaced else []
 
     def _ids(self, text: str, *, first: bool = False, special: bool) -> list[int]:
-        return list(self._vocab.tokenize(text, add_special=first, parse_special=special))
+        if special:
+            return self._cut_tokens.read(text, first=first)
+        return self._vocab.tokenize(text, add_special=first, parse_special=False)
 
 
 def split_at(mark: str, pieces: list[tuple[str, bool]]) -> list[list[tuple[str, bool]]]:
