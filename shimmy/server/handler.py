@@ -125,7 +125,6 @@ async def _stream(request: web.Request, dialect: Dialect, call: Call) -> web.Str
                         watch.on(lease.entry.name, call.request.n)
                         head = _head(dialect, lease.entry.name, await run.accepted())
                         encoder = dialect.stream(call, head)
-                        await stream.open()
                         await _pump(stream, run, encoder, trace, watch)
             except ClientGoneError:
                 raise
@@ -164,7 +163,7 @@ async def _pump(
 
     try:
         if not run.n_queued:
-            await stream.send(parts.pop())
+            await stream.open(parts.pop())
         run.tap(take)
         async for event in run:
             if isinstance(event, Delta):

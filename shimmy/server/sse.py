@@ -32,6 +32,15 @@ def named_event(name: str, payload: bytes) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name.encode(), payload)
 
 
+class _Response(web.StreamResponse):
+    """A response whose headers can wait for what is written first: one packet, and one wake-up of the client."""
+
+    def hold_headers(self) -> None:
+        """Send them with the first write."""
+        # aiohttp's word for what its own Response does
+        self._send_headers_immediately = False
+
+
 class ClientGoneError(Exception):
     """The client closed the connection, or reads no more."""
 
@@ -45,7 +54,7 @@ class EventStream:
 
     def __init__(self, request: web.Request, *, keep_alive: float, write_timeout: float) -> None:
         """Answer `request`; times in seconds, 0 for never."""
-        self.response = web.StreamResponse(headers=HEADERS)
+        self.response = _Response(headers=HEADERS)
         self._request = request
         self._keep_alive = keep_alive or float("inf")
         self._write_timeout = write_timeout or float("inf")
@@ -67,21 +76,24 @@ class EventStream:
         if self._watcher is not None:
             self._watcher.cancel()
 
-    async def open(self) -> None:
-        """Send the headers, if they have not been sent: from here on the status is 200.
+    async def open(self, data: bytes = b"") -> None:
+        """Send the headers, if they have not been sent, and `data`: from here on the status is 200.
 
         Raises:
             ClientGoneError: nobody is there to read.
         """
         self.is_open = True
         async with self._opening:
-            if self._has_headers:
-                return
-            try:
-                await self.response.prepare(self._request)
-            except ConnectionError as error:
-                raise ClientGoneError from error
-            self._has_headers = True
+            if not self._has_headers:
+                if data:
+                    self.response.hold_headers()
+                try:
+                    await self.response.prepare(self._request)
+                except ConnectionError as error:
+                    raise ClientGoneError from error
+                self._has_headers = True
+        if data:
+            await self._write(data)
 
     async def send(self, data: bytes) -> None:
         """Write events, and wait while the client is too slow to take them.
@@ -91,8 +103,12 @@ class EventStream:
         """
         if not data:
             return
-        if not self._has_headers:
-            await self.open()
+        if self._has_headers:
+            await self._write(data)
+        else:
+            await self.open(data)
+
+    async def _write(self, data: bytes) -> None:
         self._blocked_since = self._loop.time()
         try:
             await self.response.write(data)

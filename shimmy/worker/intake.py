@@ -240,11 +240,11 @@ class Intake:
             except OverloadedError as error:
                 self._tell(request_id, Failed.of(error))
                 return False
-            self._tell(request_id, Accepted(tasks[0].n_prompt))
+            accepted = partial(self._tell, request_id, Accepted(tasks[0].n_prompt))
             if tasks[0].runs:
-                for task in tasks:
-                    serving.loop.add(task)
+                serving.loop.announce(tasks, accepted)
                 return True
+            accepted()
             for task in tasks:
                 self._tell(request_id, task.nothing())
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ class Loop:
         self._embedder = embedder
         self._sessions = sessions
         self._inbox = Inbox(runner.hold)
+        # Held while a task is announced: what it says comes after that.
+        self._announcing = threading.Lock()
         self._stopping = False
         self._tasks = OpenTasks(scheduler, runner)
         # When the last step began, and what the one in flight feeds.
@@ -64,6 +67,16 @@ class Loop:
         """Queue a prepared task; it joins between two steps. One caller at a time."""
         self._tasks.expect()
         self._inbox.put(Add(task))
+
+    def announce(self, tasks: Sequence[Task], tell: Callable[[], None]) -> None:
+        """Queue tasks, then `tell` of it, before anything that they say. One caller at a time.
+
+        In that order, because whoever is told may take the core: the step begins on another one.
+        """
+        with self._announcing:
+            for task in tasks:
+                self.add(task)
+            tell()
 
     def cancel(self, request_id: int) -> None:
         """Give a task up before the next step; unknown ids are ignored."""
@@ -230,7 +243,8 @@ class Loop:
 
     def _flush(self) -> None:
         if told := self._tasks.take_told():
-            self._emit(Step(told))
+            with self._announcing:
+                self._emit(Step(told))
 
     def _fail_all(self, error: Exception) -> None:
         self._tasks.fail_all(error)

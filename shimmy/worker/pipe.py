@@ -14,6 +14,9 @@ from shimmy.engine.types.frame import (
     encode_frame,
 )
 
+# Bytes to ask for: most frames come whole then, with their header.
+_AT_LEAST, _AT_MOST = 1 << 16, 1 << 20
+
 
 class FrameWriter:
     """Writes reports to a file descriptor. Any thread: a frame is written whole."""
@@ -40,6 +43,7 @@ class FrameReader:
     def __init__(self, fd: int) -> None:
         """`fd` stays the caller's."""
         self._fd = fd
+        self._ahead = bytearray()  # what was read, and belongs to the next frames
 
     def read(self) -> Command | None:
         """Return the next command; None at the end of the stream, also in mid-frame."""
@@ -53,10 +57,11 @@ class FrameReader:
         return None if body is None else decode_command(body)
 
     def _exactly(self, size: int) -> bytes | None:
-        parts = bytearray()
-        while len(parts) < size:
-            part = os.read(self._fd, min(size - len(parts), 1 << 20))
+        while (missing := size - len(self._ahead)) > 0:
+            part = os.read(self._fd, min(max(missing, _AT_LEAST), _AT_MOST))
             if not part:
                 return None
-            parts += part
-        return bytes(parts)
+            self._ahead += part
+        data = bytes(self._ahead[:size])
+        del self._ahead[:size]
+        return data

@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,9 @@ class TimedPool:
         """The threads start with the first work."""
         self._n_threads = n_threads
         self._seconds = seconds
-        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._waiting: deque[_Work] = deque()
+        # A thread that waits has a queue of its own: with one for all, they all woke up for each work.
+        self._idle: list[queue.SimpleQueue[_Work | None]] = []
         self._changed = threading.Condition()
         self._running: list[_Work] = []
         self._n_stuck = 0
@@ -48,34 +51,34 @@ class TimedPool:
         with self._changed:
             if self._closed:
                 return
-            refused = self._n_stuck >= MAX_STUCK
             if not self._started:
                 self._started = True
                 for target in (self._watch, *[self._work] * self._n_threads):
                     self._start(target)
-        if refused:
-            late()
-        else:
-            self._queue.put(_Work(run, late))
+            if self._n_stuck < MAX_STUCK:
+                if self._idle:
+                    # the one that waits for the shortest time: what it needs is still in a cache
+                    self._idle.pop().put(_Work(run, late))
+                else:
+                    self._waiting.append(_Work(run, late))
+                return
+        late()
 
     def close(self) -> None:
         """Forget what waits and let the threads end; one that hangs is not waited for."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        while not self._queue.empty():
-            self._queue.get()
-        for _ in range(self._n_threads):
-            self._queue.put(None)
+            self._waiting.clear()
+            for idle in self._idle:
+                idle.put(None)
 
     def _start(self, target: Callable[[], None]) -> None:
         threading.Thread(target=target, name="prepare", daemon=True).start()
 
     def _work(self) -> None:
-        while True:
-            work = self._queue.get()
-            if work is None:
-                return
+        given: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        while (work := self._next(given)) is not None:
             with self._changed:
                 work.began = time.monotonic()
                 self._running.append(work)
@@ -87,6 +90,16 @@ class TimedPool:
                     self._n_stuck -= 1
                     return
                 self._running.remove(work)
+
+    def _next(self, given: queue.SimpleQueue[_Work | None]) -> _Work | None:
+        """Return what a thread does next, which waits with `given` until there is something; None at the end."""
+        with self._changed:
+            if self._closed:
+                return None
+            if self._waiting:
+                return self._waiting.popleft()
+            self._idle.append(given)
+        return given.get()
 
     def _watch(self) -> None:
         """Give up what takes too long. Sleeps while nothing runs."""

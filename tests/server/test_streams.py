@@ -8,6 +8,7 @@ import socket
 
 import aiohttp
 import pytest
+from aiohttp import http_writer
 
 from shimmy import errors
 from shimmy.engine.types.event import Accepted, Delta
@@ -165,6 +166,25 @@ async def test_deltas_that_wait_together_go_out_together(start, monkeypatch):
     response = await server.chat(stream=True)
     assert len(sent) == 1
     assert len(events(await response.text())) == 6
+
+
+async def test_headers_and_the_opening_go_out_as_one_packet(start, monkeypatch):
+    sent = []
+    write = http_writer.StreamWriter._write
+
+    def spy(self, data):
+        sent.append(bytes(data))
+        write(self, data)
+
+    monkeypatch.setattr(http_writer.StreamWriter, "_write", spy)
+    monkeypatch.setattr(
+        http_writer.StreamWriter, "_writelines", lambda self, parts: spy(self, b"".join(parts))
+    )
+    server = await start(silent)
+    async with server.http.post(server.url + CHAT, json=BODIES[CHAT]) as response:
+        await read_until(response, b'"role":"assistant"')
+    [first] = [data for data in sent if data.startswith(b"HTTP/1.1 200")]
+    assert b'"role":"assistant"' in first
 
 
 @pytest.mark.parametrize("path", BODIES)

@@ -151,7 +151,12 @@ class Harness:
             self.loop.stop()
 
     def add(self, request_id: int, n_tokens: int = 4) -> Task:
-        task = Task(
+        task = self.task(request_id, n_tokens)
+        self.loop.add(task)
+        return task
+
+    def task(self, request_id: int, n_tokens: int = 4) -> Task:
+        return Task(
             job=Job(request_id, [1000 + request_id] * n_tokens),
             choices=Choices(request_id),
             n_prompt=n_tokens,
@@ -159,8 +164,6 @@ class Harness:
             stops=[],
             max_tokens=None,
         )
-        self.loop.add(task)
-        return task
 
     def run_until(self, condition: Callable[[], bool]) -> None:
         """Run the loop on this thread; it is stopped by the runner once `condition` holds."""
@@ -185,6 +188,37 @@ class Harness:
 
 def done(harness: Harness, *ids: int) -> Callable[[], bool]:
     return lambda: all(isinstance(harness.events.get(i, [None])[-1], Finished) for i in ids)
+
+
+def test_a_step_begins_while_its_task_is_announced_but_says_nothing_before() -> None:
+    harness = Harness(FakeRunner())
+    begun = threading.Event()
+    order: list[str] = []
+
+    def tell() -> None:
+        assert begun.wait(10)  # the engine does not wait for whoever is told
+        time.sleep(0.05)
+        order.append("accepted")
+
+    def emit(report: Report) -> None:
+        order.append("step")
+        Harness.emit(harness, report)
+
+    harness.loop._emit = emit
+    task = harness.task(1)
+    teller = threading.Thread(target=harness.loop.announce, args=([task], tell))
+    teller.start()
+    check = harness.condition
+
+    def condition() -> bool:
+        begun.set()
+        return check()
+
+    check = done(harness, 1)
+    harness.run_until(condition)
+    teller.join()
+    assert order[0] == "accepted"
+    assert harness.text(1) == "abc"
 
 
 def test_requests_run_together_and_each_gets_its_own_text_and_counts() -> None:
