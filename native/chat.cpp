@@ -359,9 +359,17 @@ char * shm_chat_info(const shm_chat * chat) {
     });
 }
 
-char * shm_chat_apply(const shm_chat * chat, const char * json, size_t n_json, shm_format ** format) {
+shm_tools * shm_tools_new(const char * json, size_t n_json) {
+    return shm::guarded<shm_tools *>(nullptr, [&] { return new shm_tools{shm::tool_list(std::string(json, n_json))}; });
+}
+
+void shm_tools_free(shm_tools * tools) { delete tools; }
+
+char * shm_chat_apply(const shm_chat * chat, const char * json, size_t n_json, const shm_tools * tools,
+                      shm_format ** format) {
     return shm::guarded<char *>(nullptr, [&] {
-        shm::conversation talk = shm::read_conversation(common_json::parse(std::string(json, n_json)));
+        shm::conversation talk = shm::read_conversation(common_json::parse(std::string(json, n_json)),
+                                                        tools == nullptr ? nullptr : &tools->list);
         const rendering   made = render(*chat, talk);
         const std::string out  = as_json(made, talk.continues, format == nullptr).dump_safe();
         auto   reference       = format == nullptr ? nullptr : std::make_unique<shm_format>(shm_format{made.format});
@@ -384,7 +392,7 @@ shm_grammar * shm_format_grammar(const shm_format * format) {
 
 char * shm_chat_reference(const shm_chat * chat, const char * json, size_t n_json) {
     return shm::guarded<char *>(nullptr, [&] {
-        shm::conversation  talk   = shm::read_conversation(common_json::parse(std::string(json, n_json)));
+        shm::conversation  talk   = shm::read_conversation(common_json::parse(std::string(json, n_json)), nullptr);
         common_chat_params params = common_chat_templates_apply(chat->templates.get(), talk.inputs);
         rendering          made{params.prompt, params.generation_prompt, nullptr};
         auto               format = std::make_shared<shm::chat_format>();

@@ -88,14 +88,13 @@ std::string trimmed(const std::string & text) {
 
 std::string key_of(const shm::format_request & request) {
     common_json key   = common_json::object();
-    key["tools"]      = request.tools;
     key["choice"]     = static_cast<int>(request.choice);
     key["parallel"]   = request.parallel;
     key["split"]      = request.split;
     key["general"]    = request.general;
     key["schema"]     = request.json_schema;
     key["generation"] = request.generation_prompt;
-    return key.dump_safe();
+    return key.dump_safe() + request.tools_text;
 }
 
 }  // namespace

@@ -16,7 +16,8 @@ namespace shm {
 
 // What the answer must be, apart from the messages before it.
 struct format_request {
-    common_json             tools;  // those that may be called, in OpenAI's form, or null
+    common_json             tools;       // those that may be called, in OpenAI's form, or null
+    std::string             tools_text;  // the same
     common_chat_tool_choice choice   = COMMON_CHAT_TOOL_CHOICE_AUTO;
     bool                    parallel = false;
     bool                    split    = true;   // reasoning apart from the content

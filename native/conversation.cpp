@@ -18,19 +18,27 @@ common_json only_tool(const common_json & tools, const std::string & name) {
     return out;
 }
 
-void read_tools(const common_json & in, shm::conversation & out) {
+void read_tools(const common_json & in, const shm::tool_list * known, shm::conversation & out) {
     auto & inputs              = out.inputs;
     inputs.tool_choice         = common_chat_tool_choice_parse_oaicompat(in.value("tool_choice", "auto"));
     inputs.parallel_tool_calls = in.value("parallel_tool_calls", false);
-    if (in.contains("tools")) {
-        inputs.tools = common_chat_tools_parse_oaicompat(in.at("tools"));
+    if (known != nullptr) {
+        inputs.tools          = known->tools;
+        out.format.tools      = known->json;
+        out.format.tools_text = known->text;
+    } else {
+        if (in.contains("tools")) {
+            inputs.tools = common_chat_tools_parse_oaicompat(in.at("tools"));
+        }
+        out.format.tools      = common_chat_tools_to_json_oaicompat(inputs.tools);
+        out.format.tools_text = out.format.tools.dump_safe();
     }
-    out.format.tools         = common_chat_tools_to_json_oaicompat(inputs.tools);
     out.format.general       = in.value("general_tools", false);
     const std::string forced = in.value("tool_name", "");
     if (!forced.empty()) {
-        out.format.tools   = only_tool(out.format.tools, forced);
-        inputs.tool_choice = COMMON_CHAT_TOOL_CHOICE_REQUIRED;
+        out.format.tools      = only_tool(out.format.tools, forced);
+        out.format.tools_text = out.format.tools.dump_safe();
+        inputs.tool_choice    = COMMON_CHAT_TOOL_CHOICE_REQUIRED;
     }
     out.format.choice   = inputs.tool_choice;
     out.format.parallel = inputs.parallel_tool_calls;
@@ -43,11 +51,16 @@ void read_tools(const common_json & in, shm::conversation & out) {
 
 namespace shm {
 
-conversation read_conversation(const common_json & in) {
+tool_list::tool_list(const std::string & given)
+    : tools(common_chat_tools_parse_oaicompat(common_json::parse(given))),
+      json(common_chat_tools_to_json_oaicompat(tools)),
+      text(json.dump_safe()) {}
+
+conversation read_conversation(const common_json & in, const tool_list * tools) {
     conversation out;
     auto &       inputs = out.inputs;
     inputs.messages     = common_chat_msgs_parse_oaicompat(in.at("messages"));
-    read_tools(in, out);
+    read_tools(in, tools, out);
     if (in.contains("json_schema") && !in.at("json_schema").is_null()) {
         out.format.json_schema = in.at("json_schema");
         inputs.json_schema     = out.format.json_schema.dump();

@@ -204,6 +204,7 @@ SHM_API void shm_step_hold(struct shm_stepper * stepper);
 
 struct shm_chat;
 struct shm_format;
+struct shm_tools;
 
 /* Parses the model's own template, or `source` when it is not NULL: Jinja, or one of llama.cpp's names. What the
  * template says about tools and reasoning is found out here, once. NULL on a fault: a template that does not parse. */
@@ -225,7 +226,12 @@ SHM_API char * shm_chat_names(void);
  * when the text is the content}. What of these is large, the grammar and the parser's rules, is in `*format`, which is
  * set where the text is returned; if `format` is NULL, it is in the text. */
 SHM_API char * shm_chat_apply(const struct shm_chat * chat, const char * json, size_t n_json,
-                              struct shm_format ** format);
+                              const struct shm_tools * tools, struct shm_format ** format);
+
+/* Tools in OpenAI's form for several conversations: those that shm_chat_apply is given stand for the JSON's. Immutable;
+ * any thread. NULL on a fault. */
+SHM_API struct shm_tools * shm_tools_new(const char * json, size_t n_json);
+SHM_API void               shm_tools_free(struct shm_tools * tools);
 
 /* How answers are constrained and parsed. A reference; any thread. Its grammar is one to free, or NULL if it has none.
  */

@@ -12,6 +12,7 @@ from shimmy.llama.handle import Handle
 
 if TYPE_CHECKING:
     from shimmy.llama.model import Model
+    from shimmy.llama.tools import Tools
 
 
 class TemplateInfo(msgspec.Struct, frozen=True):
@@ -76,15 +77,16 @@ class ChatTemplate(Handle):
         """Return what the template is and can."""
         return _info.decode(take_text(lib.shm_chat_info(self.ptr), "reading the template"))
 
-    def render(self, conversation: bytes) -> Rendered:
-        """Render `conversation`: JSON with messages and tools in OpenAI's form.
+    def render(self, conversation: bytes, tools: Tools | None = None) -> Rendered:
+        """Render `conversation`: JSON with messages and tools in OpenAI's form, the latter unless given.
 
         Raises:
             LlamaError, InvalidRequestError: this is no conversation, the template refused the
                 messages, or the schema could not be used; which of the two is llama.cpp's choice.
         """
+        known = ffi.NULL if tools is None else tools.ptr
         made = ffi.new("struct shm_format **")
-        reply = lib.shm_chat_apply(self.ptr, conversation, len(conversation), made)
+        reply = lib.shm_chat_apply(self.ptr, conversation, len(conversation), known, made)
         text = take_text(reply, "rendering the conversation")
         shape = Format(made[0])
         out = _applied.decode(text)

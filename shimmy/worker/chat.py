@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shimmy.errors import InvalidRequestError, LlamaError
+from shimmy.llama.tools import Tools
 from shimmy.worker.cut_tokens import CutTokens
 from shimmy.worker.general_tools import as_text, with_tools
 from shimmy.worker.literal import ControlTexts, Marks
@@ -31,7 +32,8 @@ _ANCHOR = "\n"
 IMAGE = "<__media__>"
 """What a rendered conversation shows in the place of an image; llama.cpp's name for it."""
 _MAX_TOOLS = 64
-_MAX_TOOLS_BYTES = 16 << 20
+# read, they take several times as much
+_MAX_TOOLS_BYTES = 8 << 20
 _SCHEMA_WORDS = ("grammar", "schema", "pattern")
 
 
@@ -47,7 +49,7 @@ class ChatRenderer:
         self._control = ControlTexts(info.control)
         self._cut_tokens = CutTokens(vocab, info.cuts)
         # those of the last requests, checked
-        self._tools: Lru[msgspec.Raw] = Lru(_MAX_TOOLS, _MAX_TOOLS_BYTES)
+        self._tools: Lru[Tools] = Lru(_MAX_TOOLS, _MAX_TOOLS_BYTES)
 
     def render(
         self, prompt: ChatPrompt, sampling: SamplingParams
@@ -70,10 +72,10 @@ class ChatRenderer:
         conversation = _conversation(prompt, messages)
         if not _forced(prompt):
             conversation["json_schema"] = answer_schema(prompt, sampling)
-        conversation["tools"] = self._checked_tools(prompt.tools)
+        tools = self._checked_tools(prompt.tools) if prompt.tools else None
         conversation["general_tools"] = not self._native_tools
         try:
-            rendered = self._template.render(msgspec.json.encode(conversation))
+            rendered = self._template.render(msgspec.json.encode(conversation), tools)
         except (LlamaError, InvalidRequestError) as error:
             param = _blame(prompt, sampling, error.message)
             raise InvalidRequestError(error.message, param=param) from error
@@ -98,12 +100,12 @@ class ChatRenderer:
         tokens = [self._tokenize_pieces(part, first=i == 0) for i, part in enumerate(parts)]
         return msgspec.structs.replace(rendered, prompt=text), tokens
 
-    def _checked_tools(self, tools: list[Tool]) -> msgspec.Raw:
+    def _checked_tools(self, tools: list[Tool]) -> Tools:
         """Return the tools in OpenAI's form, with schemas that a grammar can hold."""
         key = msgspec.json.encode(tools)
         found = self._tools.find(key)
         if found is None:
-            found = msgspec.Raw(msgspec.json.encode([_tool(tool) for tool in tools]))
+            found = Tools(msgspec.json.encode([_tool(tool) for tool in tools]))
             self._tools.keep(key, found)
         return found
 

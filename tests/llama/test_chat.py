@@ -10,6 +10,8 @@ from shimmy.errors import InvalidRequestError, LlamaError
 from shimmy.llama import Model
 from shimmy.llama._ffi import ffi, lib
 from shimmy.llama.chat import ChatTemplate, OutputParser
+from shimmy.llama.tools import Tools
+from tests.support import templates
 
 HELLO = {"messages": [{"role": "user", "content": "hi"}]}
 
@@ -91,3 +93,52 @@ def test_text_that_does_not_parse_is_returned_as_content(model: Model) -> None:
     shown = "".join(piece.content for piece in pieces)
     called = [call for piece in pieces for call in piece.calls]
     assert called or shown
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3-coder", "chatml"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"tool_choice": "none"},
+        {"tool_choice": "required", "parallel_tool_calls": True},
+        {"tool_name": "search"},
+        {"general_tools": True},
+    ],
+)
+def test_tools_that_were_read_before_are_as_those_of_the_conversation(
+    model: Model, name: str, fields: dict[str, object]
+) -> None:
+    tools = [templates.WEATHER, templates.SEARCH]
+    known = Tools(json.dumps(tools).encode())
+    with ChatTemplate(model, templates.source(name)) as template:
+        said = render(template, tools=tools, **fields)
+        for _ in range(2):
+            again = template.render(json.dumps(HELLO | fields).encode(), known)
+            assert again.prompt == said.prompt
+            assert (again.sampler, bytes(again.parser)) == (said.sampler, bytes(said.parser))
+            grammars = [one.format.grammar for one in (said, again)]
+            assert [one and one.text for one in grammars[:1]] == [
+                one and one.text for one in grammars[1:]
+            ]
+
+
+def test_other_tools_of_one_name_have_a_grammar_of_their_own(model: Model) -> None:
+    texts = set()
+    with ChatTemplate(model, templates.source("qwen3")) as template:
+        for kind in ("string", "integer"):
+            function = {
+                "name": "f",
+                "parameters": {"type": "object", "properties": {"a": {"type": kind}}},
+            }
+            known = Tools(json.dumps([{"type": "function", "function": function}]).encode())
+            grammar = template.render(json.dumps(HELLO).encode(), known).format.grammar
+            assert grammar is not None
+            texts.add(grammar.text)
+    assert len(texts) == 2
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"3", b"[3]", b'[{"type": "function"}]'])
+def test_tools_that_are_none_are_an_error(text: bytes) -> None:
+    with pytest.raises(LlamaError):
+        Tools(text)

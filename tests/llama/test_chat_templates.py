@@ -116,7 +116,7 @@ def test_the_kept_analysis_gives_what_llama_cpp_gives(
             continue
         body = json.dumps({"messages": messages} | given | more).encode()
         ours = json.loads(
-            take_text(lib.shm_chat_apply(template.ptr, body, len(body), ffi.NULL), "")
+            take_text(lib.shm_chat_apply(template.ptr, body, len(body), ffi.NULL, ffi.NULL), "")
         )
         theirs = json.loads(take_text(lib.shm_chat_reference(template.ptr, body, len(body)), ""))
         if "grammar" in theirs["sampler"]:

@@ -73,7 +73,7 @@ def config(tiny_gguf: Path) -> Iterator[Callable[..., bytes]]:
             with ChatTemplate(model, templates.source(name)) as template:
                 body = json.dumps({"messages": HELLO} | fields).encode()
                 # llama.cpp itself is asked, too: with all in the text
-                made = lib.shm_chat_apply(template.ptr, body, len(body), ffi.NULL)
+                made = lib.shm_chat_apply(template.ptr, body, len(body), ffi.NULL, ffi.NULL)
                 return json.dumps(json.loads(take_text(made, "rendering"))["parser"]).encode()
 
         yield make
