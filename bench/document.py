@@ -59,8 +59,9 @@ class Document:
         yield f"shimmy builds the same llama.cpp with patches of its own ({names}). Some"
         yield "change speed: with `cpu-attention-shared-cells` attention on a CPU passes quickly over cells of other sequences, with"
         yield "`logits-in-place` a step's logits are not copied, with `chat-render-once` a chat's template is rendered once or twice instead of"
-        yield "three times, with `jinja-copies` that copies no tables and fewer variables, and with `cpu-repack-q8_0` weights in Q8_0 are laid out for"
-        yield "AVX512-VNNI where the CPU has it. The rest repair errors, or the build."
+        yield "three times, with `jinja-copies` that copies no tables and fewer variables, with `cpu-repack-q8_0` weights in Q8_0 are laid out for"
+        yield "AVX512-VNNI where the CPU has it, and with `batch-coupled-sequences` a step does not look at all pairs of 256 sequences. The rest"
+        yield "repair errors, or the build."
         if PATCHED in self.report.sides:
             yield "`patched llama-server` is llama-server with the same patches: the ratio to it says what shimmy adds around the same library,"
             yield "the ratio to `llama-server` what one gets who changes from that to shimmy; both are shown."
