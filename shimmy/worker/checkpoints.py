@@ -70,8 +70,9 @@ class Checkpoints:
         # What was asked for last: an index asks again for each sequence that begins alike.
         self._last: tuple[bytes, LoraSet, list[tuple[int, bytes]]] | None = None
 
-    def begin(self, *, busy: bool) -> None:
+    def begin(self, *, busy: bool) -> None:  # noqa: ARG002  the seam's, see Pager
         """Start a step: each state takes one call, whatever the time."""
+        self._cache.expect()
 
     def relieve(self) -> bool:
         """Find no cells: each sequence has its own."""

@@ -6,10 +6,12 @@ handed out: llama.cpp trusts the sizes in a state. Nothing here touches llama.cp
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import blake2b
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from shimmy.worker.lora_set import NO_LORAS, LoraSet, salt
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+
+SOON = 1.0
+"""Seconds from the first use of the cells until everything is there that keeping them takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,15 @@ class HostCache:
         self.max_bytes = n_bytes
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._n_bytes = 0
+        self._expects = False
+
+    def expect(self) -> None:
+        """Get ready to keep something, beside the engine's thread: the import takes 50 ms, and all rows would wait."""
+        if not self._expects:
+            self._expects = True
+            timer = threading.Timer(SOON, import_module, ["numpy"])
+            timer.daemon = True
+            timer.start()
 
     @property
     def n_bytes(self) -> int:

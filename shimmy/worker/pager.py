@@ -56,6 +56,7 @@ class Pager:
     def begin(self, *, busy: bool) -> None:
         """Start the time of a step, which is short while rows generate."""
         self._until = time.monotonic() + (SECONDS if busy else ALONE_SECONDS)
+        self._cache.expect()
 
     @property
     def n_block(self) -> int:

@@ -66,6 +66,7 @@ class Windows(Live):
 
     def begin(self, *, busy: bool) -> None:
         """Start the time of a step, which is short while rows generate."""
+        self._checkpoints.begin(busy=busy)
         if self._pager is not None:
             self._pager.begin(busy=busy)
 
