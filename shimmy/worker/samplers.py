@@ -5,6 +5,7 @@ Thread: any; what is kept locks.
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -36,6 +37,7 @@ class Samplers:
         self._model = model
         self._n_ctx = n_ctx
         self._grammars: Lru[Grammar] = Lru(_MAX_GRAMMARS, _MAX_BYTES)
+        self._seeds = random.Random()
 
     def make(self, request: GenerateRequest, rendered: Rendered | None, choice: int) -> RowSampler:
         """Make the sampler of a request's choice; `rendered` is its conversation, if it is one.
@@ -43,7 +45,7 @@ class Samplers:
         Raises:
             InvalidRequestError: it cannot be; names the field that a grammar is from.
         """
-        sampling = _seeded(request.sampling, choice)
+        sampling = self._seeded(request.sampling, choice)
         fields: dict[str, Any] = {
             name: value
             for name in SamplingParams.__struct_fields__
@@ -71,6 +73,15 @@ class Samplers:
             self._grammars.keep(key, grammar)
         return sampler
 
+    def _seeded(self, sampling: SamplingParams, choice: int) -> SamplingParams:
+        """Give a choice a seed of its own: any, or the request's, the next one, and so on."""
+        seed = sampling.seed
+        if seed is None or seed == MAX_SEED:
+            # llama.cpp would ask the system for each step of a chain, some 10 µs every time
+            seed = self._seeds.randrange(MAX_SEED)
+        # the last one stands for a random seed to llama.cpp
+        return msgspec.structs.replace(sampling, seed=(seed + choice) % MAX_SEED)
+
     def _grammar(self, key: bytes) -> Grammar | None:
         if not key:
             return None
@@ -92,14 +103,6 @@ def _key(source: str | None, schema: dict[str, Any] | None) -> bytes:
     if source:
         return _GBNF + source.encode()
     return b"" if schema is None else _SCHEMA + msgspec.json.encode(schema)
-
-
-def _seeded(sampling: SamplingParams, choice: int) -> SamplingParams:
-    """Give a choice a seed of its own: the request's, the next one, and so on."""
-    if sampling.seed in (None, MAX_SEED) or choice == 0:
-        return sampling
-    # the last one stands for a random seed to llama.cpp
-    return msgspec.structs.replace(sampling, seed=(sampling.seed + choice) % MAX_SEED)
 
 
 def _is_about_grammar(message: str) -> bool:
