@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-SOON = 1.0
+SOON = 0.25
 """Seconds from the first use of the cells until everything is there that keeping them takes."""
 
 

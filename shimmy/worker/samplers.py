@@ -37,7 +37,7 @@ class Samplers:
         self._model = model
         self._n_ctx = n_ctx
         self._grammars: Lru[Grammar] = Lru(_MAX_GRAMMARS, _MAX_BYTES)
-        self._seeds = random.Random()
+        self._seeds = random.Random()  # noqa: S311  it keeps no secret
 
     def make(self, request: GenerateRequest, rendered: Rendered | None, choice: int) -> RowSampler:
         """Make the sampler of a request's choice; `rendered` is its conversation, if it is one.

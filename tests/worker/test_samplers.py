@@ -10,7 +10,7 @@ import pytest
 
 from shimmy.engine.types.prompt import ChatPrompt, Message, TextPrompt
 from shimmy.engine.types.request import GenerateRequest
-from shimmy.engine.types.sampling import SamplingParams
+from shimmy.engine.types.sampling import MAX_SEED, SamplingParams
 from shimmy.errors import InvalidRequestError
 from shimmy.llama import Model
 from shimmy.llama.chat import ChatTemplate
@@ -99,3 +99,26 @@ def test_what_cannot_be_is_refused_each_time(
     assert said[0] == said[1]
     assert said[0][0] == param
     assert len(made) == 2, "what is of no use is not kept"
+
+
+def seeds(model: Model, n: int, seed: int | None) -> list[int]:
+    samplers, found = Samplers(model, n_ctx=64), []
+    for choice in range(n):
+        with samplers.make(request(seed=seed), None, choice) as sampler:
+            found.append(sampler.seed)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("seed", "expected"),
+    [(7, [7, 8, 9]), (MAX_SEED - 1, [MAX_SEED - 1, 0, 1])],
+)
+def test_choices_have_seeds_behind_each_other(model: Model, seed: int, expected: list[int]) -> None:
+    assert seeds(model, 3, seed) == expected
+
+
+@pytest.mark.parametrize("seed", [None, MAX_SEED])
+def test_a_seed_that_nobody_named_is_any(model: Model, seed: int | None) -> None:
+    found = seeds(model, 4, seed) + seeds(model, 4, seed)
+    assert len(set(found)) == 8
+    assert MAX_SEED not in found
