@@ -10,10 +10,8 @@
 
 namespace {
 
-constexpr size_t MAX_FORMATS      = 64;
-constexpr size_t MAX_FORMAT_BYTES = size_t(64) << 20;
-// about what an arena takes for each byte of its text
-constexpr size_t ARENA_BYTES      = 4;
+// about what an arena takes for each byte of its text, which is kept too
+constexpr size_t ARENA_BYTES = 5;
 
 using arena_t = common_peg_arena;
 
@@ -107,15 +105,6 @@ void check_format(const llama_vocab * vocab, const std::string & grammar) {
     }
 }
 
-std::string strict_strings(std::string grammar) {
-    static const std::string loose  = R"([^"\\] | "\\" ( ["\\/ bfnrt])";
-    static const std::string strict = R"([^"\\\x00-\x1F] | "\\" ( ["\\/bfnrt])";
-    for (size_t at = grammar.find(loose); at != std::string::npos; at = grammar.find(loose, at + strict.size())) {
-        grammar.replace(at, loose.size(), strict);
-    }
-    return grammar;
-}
-
 std::vector<std::string> thinking_marks(const common_chat_params & params, const format_request & request) {
     if (!request.split || params.thinking_start_tag.empty()) {
         return {};
@@ -123,6 +112,10 @@ std::vector<std::string> thinking_marks(const common_chat_params & params, const
     std::vector<std::string> out = params.thinking_end_tags;
     out.push_back(params.thinking_start_tag);
     return out;
+}
+
+size_t kept_bytes(const common_chat_params & params) {
+    return 2 * params.grammar.size() + ARENA_BYTES * params.parser.size();
 }
 
 arena_ptr load_arena(const std::string & text) {
@@ -190,7 +183,7 @@ chat_format_ptr chat_template::format(const llama_vocab * vocab, const format_re
         return found;
     }
     chat_format_ptr made = build(vocab, request);
-    formats_.keep(key, made, 2 * made->params.grammar.size() + (1 + ARENA_BYTES) * made->params.parser.size());
+    formats_.keep(key, made, kept_bytes(made->params));
     return made;
 }
 

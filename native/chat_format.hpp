@@ -80,14 +80,18 @@ class chat_template {
 // The tags around a reasoning that is told apart from the content.
 std::vector<std::string> thinking_marks(const common_chat_params & params, const format_request & request);
 
+// How much of what follows from texts is kept: so many, and so many bytes.
+constexpr size_t MAX_FORMATS      = 64;
+constexpr size_t MAX_FORMAT_BYTES = size_t(64) << 20;
+
+// About what a grammar and a parser's rules take.
+size_t kept_bytes(const common_chat_params & params);
+
 // The arena that was saved as a text.
 arena_ptr load_arena(const std::string & text);
 
 // The grammar of forced calls: no text before them, and one only unless several are allowed.
 std::string forced_grammar(const std::string & arena, const format_request & request);
-
-// llama.cpp's rule for JSON strings allows raw control characters and an escaped space, which no JSON parser takes.
-std::string strict_strings(std::string grammar);
 
 // Throws std::invalid_argument for a grammar that llama.cpp could not use.
 void check_format(const llama_vocab * vocab, const std::string & grammar);

@@ -147,6 +147,15 @@ void check_grammar(const llama_vocab * vocab, const char * grammar, const char *
     check_ambiguity(parser.rules);
 }
 
+std::string strict_strings(std::string grammar) {
+    static const std::string loose  = R"([^"\\] | "\\" ( ["\\/ bfnrt])";
+    static const std::string strict = R"([^"\\\x00-\x1F] | "\\" ( ["\\/bfnrt])";
+    for (size_t at = grammar.find(loose); at != std::string::npos; at = grammar.find(loose, at + strict.size())) {
+        grammar.replace(at, loose.size(), strict);
+    }
+    return grammar;
+}
+
 }  // namespace shm
 
 int shm_grammar_check(const struct llama_vocab * vocab, const char * grammar, const char * root) {

@@ -1,7 +1,7 @@
 #include "known_grammar.hpp"
 
-#include "chat_format.hpp"
 #include "engine.h"
+#include "grammar.hpp"
 #include "guard.hpp"
 #include "json-schema-to-grammar.h"
 #include "json.h"

@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 
+#include "grammar.hpp"
 #include "guard.hpp"
 #include "llama-cpp.h"
 #include "prefill.hpp"
@@ -9,9 +10,6 @@
 namespace shm {
 
 namespace {
-
-// about what an arena takes for each byte of its text
-constexpr size_t ARENA_BYTES = 4;
 
 // llama.cpp's built-in templates are code that takes messages only.
 rendering render_built_in(const chat & chat, const conversation & talk) {
@@ -68,7 +66,7 @@ std::shared_ptr<const known_output> output_of(const chat & chat, const common_ch
     if (!params.parser.empty()) {
         made->arena = load_arena(params.parser);
     }
-    chat.outputs.keep(name, made, 2 * params.grammar.size() + ARENA_BYTES * params.parser.size());
+    chat.outputs.keep(name, made, kept_bytes(params));
     return made;
 }
 

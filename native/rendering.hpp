@@ -24,7 +24,7 @@ struct chat {
     std::unique_ptr<chat_template> tool_use;  // of models that have one for tools
     const llama_model *            model;
     const llama_vocab *            vocab;
-    mutable lru<known_output>      outputs{64, size_t(64) << 20};  // so many, of so many bytes
+    mutable lru<known_output>      outputs{MAX_FORMATS, MAX_FORMAT_BYTES};
 
     const chat_template & choose(bool has_tools) const { return has_tools && tool_use ? *tool_use : *ordinary; }
 };

@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "chat_format.hpp"
+#include "grammar.hpp"
 #include "json-schema-to-grammar.h"
 #include "json.h"
 #include "sampling.h"
