@@ -14,7 +14,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
 from shimmy.worker.lora_set import NO_LORAS, LoraSet
-from shimmy.worker.resident import WORD, Resident, Span, common
+from shimmy.worker.resident import WORD, Resident, common
+from shimmy.worker.spans import Spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,18 +89,17 @@ class PrefixIndex:
         self._sharing = sharing
         self._reach = reach
         self._clock = 0
-        self._n_cells = 0
-        self._n_idle_cells = 0
+        self._spans = Spans(self._residents)
 
     @property
     def n_cells(self) -> int:
         """Cells in use, each counted once."""
-        return self._n_cells
+        return self._spans.n_cells
 
     @property
     def n_idle_cells(self) -> int:
         """Cells that only idle sequences hold: what eviction can free."""
-        return self._n_idle_cells
+        return self._spans.n_idle_cells
 
     @property
     def n_free_ids(self) -> int:
@@ -137,13 +137,14 @@ class PrefixIndex:
         best, n_shared = found.best, found.n_tokens
         incomplete = best is not None and not self._is_live(best, n_shared)
         if best is not None and self._in_place(best, n_shared, key):
-            self._cut(best, n_shared)
-            self._run(best)
+            self._spans.cut(best, n_shared)
+            self._spans.run(best)
+            self._touch(best)
             return Placement(best.seq_id, n_shared, incomplete=incomplete)
         resident = self._add(loras)
         if best is None or self._sharing is not Sharing.CELLS:
             return Placement(resident.seq_id)
-        self._share(best, resident, n_shared)
+        self._spans.share(best, resident, n_shared)
         return Placement(resident.seq_id, n_shared, best.seq_id, incomplete)
 
     def open(self, loras: LoraSet = NO_LORAS) -> int:
@@ -154,7 +155,7 @@ class PrefixIndex:
         """Add a sequence that runs and holds what another does; there must be a free id."""
         source = self._residents[seq_id]
         copied = self._add(source.loras)
-        self._share(source, copied, source.n_tokens)
+        self._spans.share(source, copied, source.n_tokens)
         return copied.seq_id
 
     def touch(self, seq_id: int) -> None:
@@ -172,15 +173,11 @@ class PrefixIndex:
             resident.n_hidden += n
         else:
             resident.tokens += data
-        self._n_cells += n
-        if resident.spans and resident.spans[-1].n_holders == 1:
-            resident.spans[-1].n += n
-        else:
-            resident.spans.append(Span(n))
+        self._spans.grow(resident, n)
 
     def rewind(self, seq_id: int) -> None:
         """Note that a running sequence's cells were dropped; its id stays its own."""
-        self._cut(self._residents[seq_id], 0)
+        self._spans.cut(self._residents[seq_id], 0)
 
     def shift(self, seq_id: int, n_keep: int, n_discard: int) -> bool:
         """Note that `n_discard` cells after the first `n_keep` go, and those behind them move up.
@@ -189,14 +186,13 @@ class PrefixIndex:
         given up instead, and the caller feeds them again.
         """
         resident = self._residents[seq_id]
-        moving = self._tail(resident, n_keep)
+        moving = self._spans.tail(resident, n_keep)
         alone = all(span.n_holders == 1 for span in moving)
         n_left = sum(span.n for span in moving) - n_discard
         n_hidden = max(n_keep - resident.n_tokens, 0)
-        self._cut(resident, n_keep)
+        self._spans.cut(resident, n_keep)
         if alone:
-            resident.spans.append(Span(n_left))
-            self._n_cells += n_left
+            self._spans.grow(resident, n_left)
             n_hidden += n_left
         resident.n_hidden = n_hidden
         return alone
@@ -210,19 +206,14 @@ class PrefixIndex:
         if resident.n_hidden or not resident.spans:
             self.drop(seq_id)
             return False
-        resident.running = False
+        self._spans.rest(resident)
         self._touch(resident)
-        for span in resident.spans:
-            span.n_running -= 1
-            if span.n_running == 0:
-                self._n_idle_cells += span.n
         return True
 
     def drop(self, seq_id: int) -> None:
         """Forget a sequence, whose cells the caller removes; its id is free again."""
         resident = self._residents.pop(seq_id)
-        for span in resident.spans:
-            self._release(span, running=resident.running)
+        self._spans.leave(resident)
         self._free.append(seq_id)
 
     def n_shared(self, key: bytes, loras: LoraSet = NO_LORAS, found: Found | None = None) -> int:
@@ -243,9 +234,9 @@ class PrefixIndex:
         Returns the sequences that the caller is to remove; fewer cells may be freed than asked.
         """
         dropped = []
-        n_before = self._n_cells
+        n_before = self._spans.n_cells
         for resident in sorted(self._residents.values(), key=_last_used):
-            if n_before - self._n_cells >= n_cells and len(self._free) >= n_ids:
+            if n_before - self._spans.n_cells >= n_cells and len(self._free) >= n_ids:
                 break
             if not resident.running:
                 self.drop(resident.seq_id)
@@ -254,23 +245,7 @@ class PrefixIndex:
 
     def faults(self) -> list[str]:
         """Return what does not add up among ids, spans and their holders: nothing, if all is well."""
-        found = []
-        holders: dict[int, list[Resident]] = {}
-        spans: dict[int, Span] = {}
-        for resident in self._residents.values():
-            if sum(span.n for span in resident.spans) != resident.n_tokens + resident.n_hidden:
-                found.append(f"sequence {resident.seq_id}: its spans are not its tokens")
-            for span in resident.spans:
-                spans[id(span)] = span
-                holders.setdefault(id(span), []).append(resident)
-        for key, span in spans.items():
-            n_running = sum(one.running for one in holders[key])
-            if span.n < 1 or (len(holders[key]), n_running) != (span.n_holders, span.n_running):
-                found.append(f"{span}: held by {[one.seq_id for one in holders[key]]}")
-        if sum(span.n for span in spans.values()) != self._n_cells:
-            found.append(f"{self._n_cells} cells were counted")
-        if sum(span.n for span in spans.values() if not span.n_running) != self._n_idle_cells:
-            found.append(f"{self._n_idle_cells} idle cells were counted")
+        found = self._spans.faults()
         if set(self._free) & set(self._residents):
             found.append("an id is both free and in use")
         return found
@@ -281,14 +256,6 @@ class PrefixIndex:
         self._touch(resident)
         self._residents[resident.seq_id] = resident
         return resident
-
-    def _run(self, resident: Resident) -> None:
-        self._touch(resident)
-        resident.running = True
-        for span in resident.spans:
-            if span.n_running == 0:
-                self._n_idle_cells -= span.n
-            span.n_running += 1
 
     def _touch(self, resident: Resident) -> None:
         self._clock += 1
@@ -334,62 +301,6 @@ class PrefixIndex:
         if self._sharing is Sharing.CUT:
             return not self._free or n_shared * CUT_WORTH * WORD >= len(key)
         return n_shared == best.n_tokens
-
-    def _share(self, source: Resident, target: Resident, n_tokens: int) -> None:
-        """Let `target`, which runs, hold the first `n_tokens` of `source`."""
-        self._tail(source, n_tokens)
-        left = n_tokens
-        for span in source.spans:
-            if left == 0:
-                break
-            if span.n_running == 0:
-                self._n_idle_cells -= span.n
-            span.n_holders += 1
-            span.n_running += 1
-            target.spans.append(span)
-            left -= span.n
-        target.tokens += source.tokens[: n_tokens * WORD]
-
-    def _tail(self, resident: Resident, n_tokens: int) -> list[Span]:
-        """Return the spans behind the first `n_tokens`; one that reaches over their end is split."""
-        left = n_tokens
-        for i, span in enumerate(resident.spans):
-            if left < span.n:
-                if left > 0:
-                    self._split(span, left)
-                    i += 1
-                return resident.spans[i:]
-            left -= span.n
-        return []
-
-    def _split(self, span: Span, n: int) -> None:
-        """Cut a span in two, for all who hold it."""
-        rest = Span(span.n - n, span.n_holders, span.n_running)
-        span.n = n
-        for resident in self._residents.values():
-            for i, held in enumerate(resident.spans):
-                if held is span:
-                    resident.spans.insert(i + 1, rest)
-                    break
-
-    def _cut(self, resident: Resident, n_tokens: int) -> None:
-        """Let a sequence hold its first `n_tokens` only."""
-        tail = self._tail(resident, n_tokens)
-        del resident.spans[len(resident.spans) - len(tail) :]
-        for span in tail:
-            self._release(span, running=resident.running)
-        del resident.tokens[n_tokens * WORD :]
-        resident.n_hidden = 0
-
-    def _release(self, span: Span, *, running: bool) -> None:
-        """Count one holder less."""
-        was_idle = span.n_running == 0
-        span.n_holders -= 1
-        span.n_running -= running
-        if span.n_holders == 0:
-            self._n_cells -= span.n
-        is_idle = span.n_holders > 0 and span.n_running == 0
-        self._n_idle_cells += (is_idle - was_idle) * span.n
 
 
 def _last_used(resident: Resident) -> int:
