@@ -10,16 +10,16 @@ from pathlib import Path
 import click
 import msgspec
 
+from shimmy.cli.cache_flags import CACHE_NAMES, CACHE_OPTIONS
 from shimmy.cli.device_flags import DEVICE_NAMES, DEVICE_OPTIONS
 from shimmy.cli.flags import GlobalFlags
-from shimmy.cli.numbers import Real, Whole
+from shimmy.cli.numbers import Whole
 from shimmy.cli.projector_flags import PROJECTOR_NAMES, PROJECTOR_OPTIONS, check_projector
-from shimmy.engine.types.options import CACHE_TYPES, EngineOptions
+from shimmy.cli.rope_flags import ROPE_NAMES, ROPE_OPTIONS
+from shimmy.engine.types.options import EngineOptions
 from shimmy.errors import ConfigError
 
 _COUNT = Whole(min=1)
-_REAL = Real(min=0)
-_POSITIVE = Real(min=0, min_open=True)
 
 
 def _overrides(
@@ -62,6 +62,14 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
         "-t", "--threads", "n_threads", type=_COUNT, metavar="N", help="CPU threads to compute on."
     ),
     click.option(
+        "-tb",
+        "--threads-batch",
+        "n_threads_batch",
+        type=_COUNT,
+        metavar="N",
+        help="CPU threads for steps of more than one token; default: the same.",
+    ),
+    click.option(
         "-ngl",
         "--n-gpu-layers",
         "n_gpu_layers",
@@ -90,137 +98,8 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
         metavar="REGEX=BUFT",
         help="Put the tensors that match into a buffer type; may be repeated.",
     ),
-    click.option(
-        "-fa",
-        "--flash-attn",
-        "flash_attn",
-        type=click.Choice(("on", "off", "auto")),
-        help="Flash attention.",
-    ),
-    click.option(
-        "-ctk",
-        "--cache-type-k",
-        "cache_type_k",
-        type=click.Choice(CACHE_TYPES),
-        metavar="TYPE",
-        help="Type of the K cache.",
-    ),
-    click.option(
-        "-ctv",
-        "--cache-type-v",
-        "cache_type_v",
-        type=click.Choice(CACHE_TYPES),
-        metavar="TYPE",
-        help="Type of the V cache.",
-    ),
-    click.option(
-        "-tb",
-        "--threads-batch",
-        "n_threads_batch",
-        type=_COUNT,
-        metavar="N",
-        help="CPU threads for steps of more than one token; default: the same.",
-    ),
-    click.option(
-        "-kvu/-no-kvu",
-        "--kv-unified/--no-kv-unified",
-        "kv_unified",
-        default=None,
-        help="One pool of KV cells for all slots (default), or each its own part.",
-    ),
-    click.option(
-        "--swa-full/--no-swa-full",
-        "swa_full",
-        default=None,
-        help="Layers that see a sliding window only keep all tokens, or that window. Default: all,"
-        " unless that takes twice the cells.",
-    ),
-    click.option(
-        "-ctxcp",
-        "--ctx-checkpoints",
-        "ctx_checkpoints",
-        type=Whole(min=0),
-        metavar="N",
-        help="States kept of a prompt in host memory where they cannot be cut: sliding windows,"
-        " recurrent models. Default 32.",
-    ),
-    click.option(
-        "--context-shift/--no-context-shift",
-        "context_shift",
-        default=None,
-        help="Forget the older half of a full context and go on; default: end.",
-    ),
-    click.option(
-        "--rope-scaling",
-        "rope_scaling",
-        type=click.Choice(("none", "linear", "yarn", "longrope")),
-        help="How positions are stretched.",
-    ),
-    click.option(
-        "--rope-freq-base",
-        "rope_freq_base",
-        type=_POSITIVE,
-        metavar="X",
-        help="RoPE base frequency.",
-    ),
-    click.option(
-        "--rope-freq-scale",
-        "rope_freq_scale",
-        type=_POSITIVE,
-        metavar="X",
-        help="RoPE frequency factor: 0.5 doubles the context.",
-    ),
-    click.option(
-        "--yarn-orig-ctx",
-        "yarn_orig_ctx",
-        type=_COUNT,
-        metavar="N",
-        help="YaRN: context the model was trained with.",
-    ),
-    click.option(
-        "--yarn-ext-factor",
-        "yarn_ext_factor",
-        type=_REAL,
-        metavar="X",
-        help="YaRN: mix of extrapolation.",
-    ),
-    click.option(
-        "--yarn-attn-factor",
-        "yarn_attn_factor",
-        type=_REAL,
-        metavar="X",
-        help="YaRN: scale of attention.",
-    ),
-    click.option(
-        "--yarn-beta-fast",
-        "yarn_beta_fast",
-        type=_REAL,
-        metavar="X",
-        help="YaRN: low correction dimension.",
-    ),
-    click.option(
-        "--yarn-beta-slow",
-        "yarn_beta_slow",
-        type=_REAL,
-        metavar="X",
-        help="YaRN: high correction dimension.",
-    ),
-    click.option(
-        "-cram",
-        "--cache-ram",
-        "cache_ram",
-        type=Whole(min=0),
-        metavar="MIB",
-        help="Host memory for prompts that left the KV cells; 0: none. Default: a quarter of the"
-        " free memory, at most 8192.",
-    ),
-    click.option(
-        "--slot-save-path",
-        "slot_save_path",
-        type=click.Path(exists=True, file_okay=False, writable=True, resolve_path=True),
-        metavar="DIR",
-        help="Where POST /slots/ID?action=save puts sessions; without it there are none.",
-    ),
+    *CACHE_OPTIONS,
+    *ROPE_OPTIONS,
     click.option(
         "--max-queue",
         "max_queue",
@@ -247,29 +126,14 @@ _OPTIONS: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
 _NAMES = (
     "n_ctx",
     "n_threads",
+    "n_threads_batch",
     "n_gpu_layers",
     *DEVICE_NAMES,
     "n_batch",
     "n_ubatch",
     "override_tensor",
-    "flash_attn",
-    "cache_type_k",
-    "cache_type_v",
-    "n_threads_batch",
-    "kv_unified",
-    "swa_full",
-    "ctx_checkpoints",
-    "context_shift",
-    "rope_scaling",
-    "rope_freq_base",
-    "rope_freq_scale",
-    "yarn_orig_ctx",
-    "yarn_ext_factor",
-    "yarn_attn_factor",
-    "yarn_beta_fast",
-    "yarn_beta_slow",
-    "cache_ram",
-    "slot_save_path",
+    *CACHE_NAMES,
+    *ROPE_NAMES,
     "max_queue",
     "chat_template",
     "lora",
