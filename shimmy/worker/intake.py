@@ -7,47 +7,33 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from shimmy.engine.types.event import Accepted, Event, Failed
 from shimmy.engine.types.frame import (
     CallFailed,
-    Detokenize,
     Embed,
     LoraList,
     Loras,
-    Pieces,
-    Render,
-    Rendering,
     Rerank,
     SetLoras,
     Step,
     Submit,
-    Tokenize,
-    Tokens,
 )
-from shimmy.engine.types.prompt import ChatPrompt
 from shimmy.errors import DeadlineError, EngineLoadingError, InvalidRequestError, OverloadedError
 from shimmy.worker.alarm import Alarm
+from shimmy.worker.commands import Question, answer, has_grammar, has_images, with_defaults
 from shimmy.worker.embedder import EmbedCall
-from shimmy.worker.schema import schema_field
+from shimmy.worker.serving import check_room
 from shimmy.worker.timed_pool import TimedPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shimmy.engine.types.frame import Answer, Report
-    from shimmy.engine.types.info import ModelInfo
     from shimmy.engine.types.request import GenerateRequest
-    from shimmy.worker.adapters import Adapters
-    from shimmy.worker.embedder import Embedder
-    from shimmy.worker.inputs import InputReader
-    from shimmy.worker.loop import Loop
-    from shimmy.worker.prepare import Preparer
+    from shimmy.worker.serving import Serving
     from shimmy.worker.task import Task
 
 PREPARE_SECONDS = 30.0
@@ -57,22 +43,6 @@ _THREADS = 2
 
 IMAGE_SECONDS = 600.0
 """The same for a request with images: computing what a model sees of one takes many seconds on a CPU."""
-
-Question = Tokenize | Detokenize | Render | Embed | Rerank | Loras | SetLoras
-"""Calls about the model, not about what runs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """What a loaded model offers; `limit` is how many choices may run and wait in all."""
-
-    info: ModelInfo
-    preparer: Preparer
-    inputs: InputReader
-    adapters: Adapters
-    embedder: Embedder
-    loop: Loop
-    limit: int
 
 
 class Intake:
@@ -117,14 +87,14 @@ class Intake:
         with self._lock:
             self._preparing.add(command.id)
             if isinstance(command, Submit) and self._serving is not None:
-                command = _with_defaults(command, self._serving.adapters)
+                command = with_defaults(command, self._serving.adapters)
             serving, n_waiting = self._serving, len(self._preparing) - 1
         pool = self._pool
-        if _has_images(command):
+        if has_images(command):
             pool = self._images if isinstance(command, Submit) else self._counts
             # they wait for seconds, with all their files
             try:
-                _check_room(serving, 1, n_waiting)
+                check_room(serving, 1, n_waiting)
             except OverloadedError as error:
                 self._fail(command, Failed.of(error))
                 return
@@ -166,11 +136,11 @@ class Intake:
 
     def _give_up(self, command: Submit | Question) -> None:
         seconds, why = self._seconds, "its grammar, schema or text is too large"
-        if _has_images(command):
+        if has_images(command):
             seconds, why = IMAGE_SECONDS, "send fewer or smaller images"
         error = InvalidRequestError(
             f"preparing the request took more than {seconds:g} seconds: {why}",
-            param="grammar" if _has_grammar(command) else None,
+            param="grammar" if has_grammar(command) else None,
         )
         self._fail(command, Failed.of(error))
 
@@ -215,7 +185,7 @@ class Intake:
                 "use it for embeddings or reranking, or load another",
                 param="model",
             )
-        _check_room(serving, request.n)
+        check_room(serving, request.n)
         wanted = partial(self._wanted, request_id)
         tasks = serving.preparer.prepare(request_id, request, wanted)
         if request.timeout is not None:
@@ -236,7 +206,7 @@ class Intake:
                 return False
             self._preparing.remove(request_id)
             try:
-                _check_room(serving, len(tasks))
+                check_room(serving, len(tasks))
             except OverloadedError as error:
                 self._tell(request_id, Failed.of(error))
                 return False
@@ -264,55 +234,3 @@ class Intake:
 
     def _tell(self, request_id: int, event: Event) -> None:
         self._emit(Step([(request_id, event)]))
-
-
-def answer(preparer: Preparer, command: Question, wanted: Callable[[], bool]) -> Answer:
-    """Return the answer to a question that needs no decode; raises if it is not `wanted` any more."""
-    match command:
-        case Tokenize(call_id, text, add_special, parse_special):
-            tokens = preparer.tokenize(text, add_special=add_special, parse_special=parse_special)
-            return Tokens(call_id, tokens)
-        case Detokenize(call_id, tokens):
-            return Pieces(call_id, preparer.detokenize(tokens))
-        case Render(call_id, prompt):
-            return Rendering(call_id, *preparer.render(prompt, wanted))
-        case _:
-            raise TypeError(f"{type(command).__name__} is not a question")
-
-
-def _with_defaults(command: Submit, adapters: Adapters) -> Submit:
-    """Settle the default adapters of a request as it comes: they may change before it is prepared."""
-    if not len(adapters) or command.request.lora is not None:
-        return command
-    request = msgspec.structs.replace(command.request, lora=dict(adapters.defaults))
-    return Submit(command.id, request)
-
-
-def _check_room(serving: Serving | None, n: int, n_waiting: int = 0) -> None:
-    if serving is None:
-        return
-    n_open = serving.loop.n_open + n_waiting
-    if n_open + n > serving.limit:
-        raise OverloadedError(
-            f"{n_open} requests run or wait, which is all that the slots and --max-queue "
-            "allow: try again later"
-        )
-
-
-def _has_images(command: Submit | Question) -> bool:
-    match command:
-        case Submit(_, request):
-            prompt = request.prompt
-        case Render(_, prompt):
-            pass
-        case _:
-            return False
-    return isinstance(prompt, ChatPrompt) and bool(prompt.images)
-
-
-def _has_grammar(command: Submit | Question) -> bool:
-    if not isinstance(command, Submit):
-        return False
-    request = command.request
-    schema = schema_field(request.prompt, request.sampling)
-    return schema is not None or request.sampling.grammar is not None

@@ -45,7 +45,7 @@ from shimmy.worker import cores
 from shimmy.worker.embedder import Embedder
 from shimmy.worker.embedding import splits
 from shimmy.worker.inputs import InputReader
-from shimmy.worker.intake import Intake, Serving
+from shimmy.worker.intake import Intake
 from shimmy.worker.loading import Loaded, LoadTicket, load
 from shimmy.worker.logs import forward_logs
 from shimmy.worker.loop import Loop
@@ -56,6 +56,7 @@ from shimmy.worker.planning import plan_load
 from shimmy.worker.prepare import Preparer
 from shimmy.worker.runner import NativeRunner, NoRows
 from shimmy.worker.scheduler import Scheduler
+from shimmy.worker.serving import Serving
 from shimmy.worker.session_cells import SessionCells
 from shimmy.worker.sessions import Sessions
 from shimmy.worker.stats import Gauges
