@@ -85,6 +85,14 @@ class Handle:
         state = "closed" if self.closed else "open"
         return f"<{self._native.kind} {state}>"
 
+    def spare_at_exit(self) -> None:
+        """Leave this and its children to the end of the process: a thread that nobody waits for is in them."""
+        self._finalizer.atexit = False
+        for reference in self._children:
+            child = reference()
+            if child is not None:
+                child.spare_at_exit()
+
     def give_to(self, owner: Handle) -> CData:
         """Hand the pointer over to `owner`'s native object, which will need our parents."""
         for parent in self._native.parents:

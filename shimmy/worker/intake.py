@@ -70,12 +70,14 @@ class Intake:
             self._serving = serving
 
     def shut(self) -> None:
-        """Take no more commands: the model goes."""
+        """Take no more commands: the model goes. Its `users` may still be at those before."""
         with self._lock:
             self._serving = None
 
     def close(self) -> None:
-        """Forget what waits for its preparation."""
+        """Forget what waits for its preparation; what is being prepared ends as soon as it can."""
+        with self._lock:
+            self._preparing.clear()
         self._pool.close()
         self._images.close()
         self._counts.close()
@@ -116,23 +118,29 @@ class Intake:
                 if command.id not in self._preparing:
                     return  # its reader left while it waited for a thread
                 serving = self._serving
-            if serving is None:
-                raise EngineLoadingError("the model is not loaded")
-            match command:
-                case Submit(request_id, request):
-                    self._submit(serving, request_id, request, came)
-                case Embed() | Rerank():
-                    self._embed(serving, command)
-                case Loras() | SetLoras():
-                    if isinstance(command, SetLoras):
-                        serving.adapters.set_defaults(command.scales)
-                    self._answer(LoraList(command.id, serving.adapters.infos()))
-                case _:
-                    self._answer(
-                        answer(serving.preparer, command, lambda: self._wanted(command.id))
-                    )
+                if serving is None:
+                    raise EngineLoadingError("the model is not loaded")
+                # under the lock, so that nobody comes in after `shut`
+                serving.users.enter()
+            try:
+                self._serve(serving, command, came)
+            finally:
+                serving.users.leave()
         except Exception as error:  # noqa: BLE001  each gets every failure of its own
             self._fail(command, Failed.of(error))
+
+    def _serve(self, serving: Serving, command: Submit | Question, came: float) -> None:
+        match command:
+            case Submit(request_id, request):
+                self._submit(serving, request_id, request, came)
+            case Embed() | Rerank():
+                self._embed(serving, command)
+            case Loras() | SetLoras():
+                if isinstance(command, SetLoras):
+                    serving.adapters.set_defaults(command.scales)
+                self._answer(LoraList(command.id, serving.adapters.infos()))
+            case _:
+                self._answer(answer(serving.preparer, command, lambda: self._wanted(command.id)))
 
     def _give_up(self, command: Submit | Question) -> None:
         seconds, why = self._seconds, "its grammar, schema or text is too large"

@@ -90,13 +90,17 @@ class Loaded:
         """Make a context that embeds, which the caller closes."""
         return Context(self.model, self.embedding_params)
 
+    def close(self) -> None:
+        """Free everything; the model takes the others with it, in the right order."""
+        self.model.close()
+
     def __enter__(self) -> Self:
         """Return self."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Free everything; the model takes the others with it, in the right order."""
-        self.model.close()
+        """Close."""
+        self.close()
 
 
 def load(options: EngineOptions, ticket: LoadTicket, progress: Callable[[float], None]) -> Loaded:

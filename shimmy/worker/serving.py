@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from shimmy.worker.inputs import InputReader
     from shimmy.worker.loop import Loop
     from shimmy.worker.prepare import Preparer
+    from shimmy.worker.users import Users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What a loaded model offers; `limit` is how many choices may run and wait in all."""
+    """What a loaded model offers; `limit` is how many choices may run and wait in all.
+
+    Whoever uses it on another thread than the engine's is one of its `users` meanwhile.
+    """
 
     info: ModelInfo
     preparer: Preparer
@@ -26,6 +30,7 @@ class Serving:
     adapters: Adapters
     embedder: Embedder
     loop: Loop
+    users: Users
     limit: int
 
 

@@ -60,6 +60,7 @@ from shimmy.worker.serving import Serving
 from shimmy.worker.session_cells import SessionCells
 from shimmy.worker.sessions import Sessions
 from shimmy.worker.stats import Gauges
+from shimmy.worker.users import Users
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +69,8 @@ if TYPE_CHECKING:
     from shimmy.worker.runner import Runner
 
 _CLOSE_SECONDS = 10.0
+# how long preparing may go on at the end of a model before the model is left to it
+_LEAVE_SECONDS = 5.0
 
 
 class Worker:
@@ -137,13 +140,16 @@ class Worker:
         except Exception as error:  # noqa: BLE001  every failure is reported, none is lost
             self._emit(LoadFailed(Failed.of(error)))
             return
-        with loaded:
-            try:
-                self._run_loop(loaded, options)
-            except Exception as error:  # noqa: BLE001
-                self._emit(Died(Failed.of(error)))
+        users = Users()
+        try:
+            self._run_loop(loaded, users, options)
+        except Exception as error:  # noqa: BLE001
+            self._emit(Died(Failed.of(error)))
+        finally:
+            if not users.end(loaded.close, _LEAVE_SECONDS):
+                loaded.model.spare_at_exit()
 
-    def _run_loop(self, loaded: Loaded, options: EngineOptions) -> None:
+    def _run_loop(self, loaded: Loaded, users: Users, options: EngineOptions) -> None:
         layout = loaded.layout
         paging = make_paging(loaded, options) if loaded.generates else None
         index = make_index(layout, paging)
@@ -170,7 +176,7 @@ class Worker:
         with self._lock:
             self._loop = loop
             self._gauges = _gauges(loaded, scheduler, loop)
-        self._intake.open(_serving(loaded, options, loop, embedder))
+        self._intake.open(_serving(loaded, users, options, loop, embedder))
         if self._ticket.cancelled:
             loop.stop()
         self._emit(Ready(loaded.info))
@@ -252,7 +258,9 @@ def _gauges(loaded: Loaded, scheduler: Scheduler, loop: Loop) -> Gauges:
     )
 
 
-def _serving(loaded: Loaded, options: EngineOptions, loop: Loop, embedder: Embedder) -> Serving:
+def _serving(
+    loaded: Loaded, users: Users, options: EngineOptions, loop: Loop, embedder: Embedder
+) -> Serving:
     layout = loaded.layout
     return Serving(
         info=loaded.info,
@@ -271,5 +279,6 @@ def _serving(loaded: Loaded, options: EngineOptions, loop: Loop, embedder: Embed
         adapters=loaded.adapters,
         embedder=embedder,
         loop=loop,
+        users=users,
         limit=layout.n_slots + options.max_queue,
     )
