@@ -65,6 +65,7 @@ from shimmy.worker.users import Users
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shimmy.engine.types.frame import Answer
     from shimmy.engine.types.options import EngineOptions
     from shimmy.worker.runner import Runner
 
@@ -89,6 +90,7 @@ class Worker:
         self._engine: threading.Thread | None = None
         self._lock = threading.Lock()
         self._loop: Loop | None = None
+        self._users = Users()
 
     def handle(self, command: Command) -> None:
         """Act on a command; answers come as reports."""
@@ -140,16 +142,15 @@ class Worker:
         except Exception as error:  # noqa: BLE001  every failure is reported, none is lost
             self._emit(LoadFailed(Failed.of(error)))
             return
-        users = Users()
         try:
-            self._run_loop(loaded, users, options)
+            self._run_loop(loaded, options)
         except Exception as error:  # noqa: BLE001
             self._emit(Died(Failed.of(error)))
         finally:
-            if not users.end(loaded.close, _LEAVE_SECONDS):
+            if not self._users.end(loaded.close, _LEAVE_SECONDS):
                 loaded.model.spare_at_exit()
 
-    def _run_loop(self, loaded: Loaded, users: Users, options: EngineOptions) -> None:
+    def _run_loop(self, loaded: Loaded, options: EngineOptions) -> None:
         layout = loaded.layout
         paging = make_paging(loaded, options) if loaded.generates else None
         index = make_index(layout, paging)
@@ -176,7 +177,7 @@ class Worker:
         with self._lock:
             self._loop = loop
             self._gauges = _gauges(loaded, scheduler, loop)
-        self._intake.open(_serving(loaded, users, options, loop, embedder))
+        self._intake.open(_serving(loaded, options, loop, embedder, self._users))
         if self._ticket.cancelled:
             loop.stop()
         self._emit(Ready(loaded.info))
@@ -197,16 +198,20 @@ class Worker:
         try:
             with self._lock:
                 sessions = self._sessions
-            if sessions is None:
-                raise EngineLoadingError("there is no model loaded that generates text")
-            if isinstance(command, Slots):
-                self._emit(SlotList(command.id, sessions.slots()))
-                return
-            done = sessions.act(command, self._save_path)
+                if sessions is None:
+                    raise EngineLoadingError("there is no model loaded that generates text")
+                self._users.enter()
+            try:
+                self._emit(self._slot_answer(sessions, command))
+            finally:
+                self._users.leave()
         except Exception as error:  # noqa: BLE001
             self._emit(CallFailed(command.id, Failed.of(error)))
-            return
-        self._emit(SlotResult(command.id, done))
+
+    def _slot_answer(self, sessions: Sessions, command: Slots | SlotAction) -> Answer:
+        if isinstance(command, Slots):
+            return SlotList(command.id, sessions.slots())
+        return SlotResult(command.id, sessions.act(command, self._save_path))
 
     def _read_stats(self, command: Stats) -> None:
         try:
@@ -259,7 +264,7 @@ def _gauges(loaded: Loaded, scheduler: Scheduler, loop: Loop) -> Gauges:
 
 
 def _serving(
-    loaded: Loaded, users: Users, options: EngineOptions, loop: Loop, embedder: Embedder
+    loaded: Loaded, options: EngineOptions, loop: Loop, embedder: Embedder, users: Users
 ) -> Serving:
     layout = loaded.layout
     return Serving(
