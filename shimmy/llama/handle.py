@@ -86,7 +86,7 @@ class Handle:
         return f"<{self._native.kind} {state}>"
 
     def spare_at_exit(self) -> None:
-        """Leave this and its children to the end of the process: a thread that nobody waits for is in them."""
+        """Do not free this and its children at the interpreter's exit: a thread that nobody waits for is in them."""
         self._finalizer.atexit = False
         for reference in self._children:
             child = reference()
@@ -114,6 +114,8 @@ class Handle:
         self._native.parents.append(parent)
         parent._children = [child for child in parent._children if child() is not None]
         parent._children.append(weakref.ref(self))
+        if not parent._finalizer.atexit:
+            self._finalizer.atexit = False
 
     def _detach(self) -> _Native | None:
         """Close the children and leave the net; None when that has been done before."""

@@ -160,3 +160,19 @@ del model
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("was not closed") == 3
+
+
+def test_what_is_spared_at_exit_is_not_freed_there_nor_what_depends_on_it() -> None:
+    script = """
+from shimmy.llama.handle import Handle
+parent = Handle("parent", print)
+child = Handle("child", print, parent)
+parent.spare_at_exit()
+later = Handle("later", print, parent)
+other = Handle("other", print)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["other"]

@@ -44,15 +44,20 @@ def test_it_is_freed_at_once_when_nobody_is_in() -> None:
 
 
 def test_it_is_freed_here_when_the_last_one_leaves_in_time() -> None:
-    users, freed = Users(), []
-    for _ in range(2):
-        users.enter()
-    others = [threading.Timer(0.05 * (i + 1), users.leave) for i in range(2)]
+    users, events = Users(), []
+
+    def leave() -> None:
+        events.append("left")
+        users.leave()
+
+    others = [threading.Timer(0.05 * (i + 1), leave) for i in range(2)]
     for other in others:
+        users.enter()
         other.start()
-    assert users.end(lambda: freed.append(threading.current_thread()), 60.0)
-    assert freed == [threading.current_thread()]
-    assert all(other.finished.is_set() for other in others)
+    assert users.end(lambda: events.append(threading.current_thread()), 60.0)
+    assert events == ["left", "left", threading.current_thread()]
+    for other in others:
+        other.join()
 
 
 def test_who_stays_too_long_frees_it_and_nobody_else() -> None:
